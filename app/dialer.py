@@ -1,0 +1,59 @@
+"""What a route is made of: hops that open byte streams, one through the other, with no local port."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from app.errors import JumpdeckError
+
+ProtocolFactory = Callable[[], asyncio.BaseProtocol]
+
+
+class Dialer(Protocol):
+    """Opens byte streams to hosts as they are named and reachable at its far end."""
+
+    async def dial(self, host: str, port: int, factory: ProtocolFactory) -> asyncio.Transport:
+        """Connect to `host:port` and return the transport, its protocol made by `factory`.
+
+        The transport is one that `loop.start_tls` accepts. Raises RouteError (layer dns, tcp, proxy or hop) only.
+        """
+        ...
+
+    async def wait_lost(self) -> JumpdeckError:
+        """Return, with the reason, when what carries the streams has gone. A direct dialer never returns."""
+        ...
+
+
+class Hop(Protocol):
+    """One step of the way in. Enter it to be able to dial from its far end."""
+
+    @property
+    def label(self) -> str:
+        """How the hop stands in the route line, e.g. `Contoso VPN (network)`; cleaned text."""
+        ...
+
+    def open(self, through: Dialer) -> AbstractAsyncContextManager[Dialer]:
+        """Enter the hop through the one before it. Raises JumpdeckError only."""
+        ...
+
+
+class Link(Protocol):
+    """What a reader (a watch, a log follow) knows of the session that carries it.
+
+    A reader that loses its stream keeps its cursor, reports what it saw, waits for the session to be up and resumes.
+    """
+
+    async def wait_up(self) -> None:
+        """Return when the session is UP. Raises the session's error when it has failed for good or was closed."""
+        ...
+
+    def report(self, error: JumpdeckError) -> None:
+        """Tell the session that a stream failed in a way that may mean that the link is gone. Never blocks."""
+        ...
+
+    def alive(self) -> None:
+        """Tell the session that the API server has just been heard (bytes came): proof of life."""
+        ...
