@@ -1,0 +1,24 @@
+"""Keeps every test away from the person's own files and environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+_FOREIGN = ("KUBECONFIG", "HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy", "NO_PROXY", "no_proxy", "NO_COLOR",
+            "VISUAL", "EDITOR")  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Configuration, state and home folders of this test alone; no proxy, kubeconfig or editor from outside."""
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("JUMPDECK_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("JUMPDECK_STATE_DIR", str(tmp_path / "state"))
+    for name in _FOREIGN:
+        monkeypatch.delenv(name, raising=False)
+    os.umask(0o077)

@@ -1,0 +1,25 @@
+"""Programs that tests use as peers and that a machine may lack.
+
+Where one is missing the test says so in one line and is skipped; under `REQUIRE_PEERS=1` that is a failure, so that
+nothing is skipped where it must run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+
+def require(*names: str) -> str:
+    """The path of the first program; skips, or fails under REQUIRE_PEERS=1, when any of them is missing."""
+    missing = [name for name in names if shutil.which(name) is None]
+    if missing:
+        message = f"needs {', '.join(missing)} on PATH"
+        if os.environ.get("REQUIRE_PEERS") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+    path = shutil.which(names[0])
+    assert path is not None
+    return path
