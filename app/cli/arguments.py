@@ -1,0 +1,50 @@
+"""The argument parser of every command: errors are ours, abbreviations are off."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NoReturn
+
+from app.errors import UsageError
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An ArgumentParser whose usage errors are `UsageError` (exit 2) and whose flags may not be shortened."""
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("allow_abbrev", False)
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(**options)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage and exiting."""
+        from app.text import clean
+
+        raise UsageError(
+            "The command line is not understood",
+            clean(message),
+            f"See `{self.prog} --help`.",
+            code="JD-USAGE-ARGUMENTS",
+        )
+
+
+def add_connection_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of every command that opens a route."""
+    parser.add_argument(
+        "--connect-timeout", type=seconds, default=30.0, metavar="TIME",
+        help="give up when the route has not been UP within this time (default 30s)",
+    )  # fmt: skip
+    parser.add_argument("--no-input", action="store_true", help="never ask; fail with what to do first")
+
+
+def seconds(text: str) -> float:
+    """A time such as `90`, `30s`, `5m` or `1h30m` in seconds. Raises ArgumentTypeError."""
+    import re
+
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[dhms])", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise argparse.ArgumentTypeError(f"`{text}` is not a time such as 30s, 5m or 1h30m")
+    units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+    return sum(float(number) * units[unit] for number, unit in parts)

@@ -1,0 +1,214 @@
+"""What all commands share: signals, the session they open, prompts, and how they speak on standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from app.errors import ExitCode, JumpdeckError, RouteError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from app.rows import SessionState
+    from app.secrets import Asker
+    from app.sessions import Session
+
+REFUSED_TRIES = 3
+"""Refused connections after which a command whose route was never UP gives up."""
+_REFUSED = "JD-TCP-REFUSED"
+
+
+def say(text: str) -> None:
+    """A line on standard error."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+
+def say_error(error: JumpdeckError) -> None:
+    """What, why and what to do, a line each."""
+    from app.program_log import log_error
+
+    first, *rest = error.lines()
+    say(f"jumpdeck: {first}")
+    for line in rest:
+        say(f"  {line}")
+    log_error(error)
+
+
+def say_crash(error: Exception) -> None:
+    """A defect of ours: one line, no traceback, no values; the log file has the places."""
+    from app.program_log import log_crash
+
+    where = log_crash(error)
+    say(f"jumpdeck: Jumpdeck failed: {type(error).__name__} [JD-INTERNAL]")
+    say("  This is a defect of Jumpdeck, not of your cluster.")
+    say(f"  Where it happened is in {where}." if where else "  Run it again with --verbose for the place.")
+
+
+def stderr_is_tty() -> bool:
+    """Whether progress may be shown."""
+    return sys.stderr.isatty()
+
+
+def run_async(main: Coroutine[Any, Any, int]) -> int:
+    """Run a command's coroutine; SIGINT, SIGTERM and SIGHUP cancel it, so that everything closes in order.
+
+    Returns its exit code, or 130 (SIGINT), 143 (SIGTERM, SIGHUP) when a signal ended it.
+    """
+    import asyncio
+
+    return asyncio.run(_with_signals(main))
+
+
+async def _with_signals(main: Coroutine[Any, Any, int]) -> int:
+    import asyncio
+
+    from app.tasks import spawn
+
+    task = spawn(main, name="command")
+    got: list[int] = []
+
+    def end(number: int) -> None:
+        got.append(number)
+        task.cancel()
+
+    remove = _on_signals(end)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if not got:
+            raise
+        import signal
+
+        return int(ExitCode.INTERRUPTED if got[0] == signal.SIGINT else ExitCode.TERMINATED)
+    finally:
+        remove()
+
+
+def _on_signals(react: Callable[[int], object]) -> Callable[[], None]:
+    """Call `react(number)` in the loop on the signals that end us; returns how to end that."""
+    import asyncio
+    import signal
+
+    loop = asyncio.get_running_loop()
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    if sys.platform == "win32":  # the proactor loop takes no handlers; plain ones hop into the loop
+        old = {number: signal.signal(number, lambda n, _: loop.call_soon_threadsafe(react, n)) for number in numbers}
+
+        def restore() -> None:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+        return restore
+    for number in numbers:
+        loop.add_signal_handler(number, react, number)
+
+    def remove() -> None:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+    return remove
+
+
+def controlling_terminal() -> str | None:
+    """The device that prompts go to, or None when this process has no terminal."""
+    device = "CONIN$" if sys.platform == "win32" else "/dev/tty"
+    try:
+        os.close(os.open(device, os.O_RDWR))
+    except OSError:
+        return None
+    return device
+
+
+def asker_for(args: argparse.Namespace) -> Asker | None:
+    """Who answers prompts: the controlling terminal, or nobody (`--no-input`, no terminal)."""
+    if getattr(args, "no_input", False) or controlling_terminal() is None:
+        return None
+    from app.cli.prompts import TerminalAsker
+
+    return TerminalAsker()
+
+
+@asynccontextmanager
+async def open_profile_session(name: str, args: argparse.Namespace) -> AsyncIterator[Session]:
+    """The session of a profile, UP. Raises what kept it from coming up (with its exit code); closes it at the end."""
+    from app.profiles.store import load
+    from app.sessions import Sessions
+
+    book = load()
+    for line in getattr(book, "notices", ()):
+        say(f"jumpdeck: {line}")
+    async with Sessions(book, asker=asker_for(args)) as sessions:
+        session = sessions.open(name)
+        await wait_first_up(session, getattr(args, "connect_timeout", 30.0))
+        for warning in session.state.warnings:
+            say(f"jumpdeck: warning: {warning}")
+        yield session
+
+
+async def wait_first_up(session: Session, limit: float) -> None:
+    """Wait until a session has come up, at most `limit` seconds; raises what kept it from that."""
+    import asyncio
+
+    from app.rows import SessionPhase
+
+    stuck = {SessionPhase.FAILED, SessionPhase.NEEDS_TRUST, SessionPhase.NEEDS_SECRET, SessionPhase.NEEDS_SIGN_IN}
+    progress = _Progress() if stderr_is_tty() else None
+    last: JumpdeckError | None = None
+    try:
+        async with asyncio.timeout(limit):
+            while (state := session.state).phase is not SessionPhase.UP:
+                last = state.error or last
+                if state.phase in stuck or (last and last.code == _REFUSED and state.tries >= REFUSED_TRIES):
+                    assert last is not None
+                    raise last
+                if progress:
+                    progress.show(state)
+                await session.changed()
+    except TimeoutError:
+        if last is not None:
+            raise last from None
+        step = session.state.steps[-1].label if session.state.steps else "none"
+        raise RouteError(
+            f"{session.profile.name} did not come up",
+            f"no answer within {limit:g} s; last step: {step}",
+            "Check the network, or wait longer with --connect-timeout.",
+            code="JD-ROUTE-TIMEOUT",
+        ) from None
+    finally:
+        if progress:
+            progress.clear()
+
+
+class _Progress:
+    """One line on a terminal that says which step is running; nothing for what is quick."""
+
+    PATIENCE = 0.7
+    """Seconds before anything is shown, so that the usual case stays silent."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._shown = False
+
+    def show(self, state: SessionState) -> None:
+        if time.monotonic() - self._began < self.PATIENCE or not state.steps:
+            return
+        self._shown = True
+        what = f"{state.profile}: {state.steps[-1].label}"
+        if state.error:
+            what += f": {state.error.title}"
+        sys.stderr.write(f"\r\x1b[K{what} …")
+        sys.stderr.flush()
+
+    def clear(self) -> None:
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+

@@ -1,0 +1,187 @@
+"""Finds the command, loads only its file, runs it, and turns failures into lines and exit codes."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+    from collections.abc import Sequence
+    from types import ModuleType
+
+
+class Command(NamedTuple):
+    """One word of the command line: what it does in a line, and an example."""
+
+    summary: str
+    example: str
+
+
+COMMANDS: dict[str, Command] = {
+    "demo": Command("the console over the built-in lab; without a terminal the same tour as text", "jumpdeck demo"),
+    "lab": Command("the lab alone, until interrupted; `lab fault` makes it misbehave", "jumpdeck lab fault cut 10"),
+    "profiles": Command("list, show, add, edit, remove, import, export and check profiles", "jumpdeck profiles list"),
+    "trust": Command("trust the commands that an imported kubeconfig wants to run", "jumpdeck trust staging"),
+    "pods": Command("list or watch pods, columns as kubectl prints them", "jumpdeck pods staging -n shop -w"),
+    "logs": Command("tail the logs of pods", "jumpdeck logs staging checkout --since 15m -i ERROR"),
+    "exec": Command("run kubectl, helm or k9s against the profile's cluster", "jumpdeck exec staging -- kubectl get no"),
+    "completion": Command("print a completion script for bash, zsh, fish or powershell", "jumpdeck completion bash"),
+}
+HIDDEN = {"credential"}
+"""Commands that other programs call, not people."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command line and return its exit code. Nothing escapes as a traceback."""
+    from app.errors import ExitCode, JumpdeckError
+
+    words = [word for index, word in enumerate(argv) if not _is_verbose(argv, index)]
+    if len(words) != len(argv):
+        from app.program_log import start_program_log
+
+        start_program_log(verbose=True)
+    try:
+        return _dispatch(words)
+    except JumpdeckError as error:
+        from app.cli.frame import say_error
+
+        say_error(error)
+        return int(error.exit_code)
+    except BrokenPipeError:
+        _let_go_of_stdout()
+        return int(ExitCode.DONE)
+    except KeyboardInterrupt:
+        return int(ExitCode.INTERRUPTED)
+    except Exception as error:
+        from app.cli.frame import say_crash
+
+        say_crash(error)
+        return int(ExitCode.FAILED)
+
+
+def _is_verbose(argv: Sequence[str], index: int) -> bool:
+    """`--verbose` stands before or after the command, but what follows `--` belongs to another program."""
+    return argv[index] == "--verbose" and "--" not in argv[:index]
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words:
+        return _console(None)
+    first = words[0]
+    if first in ("-h", "--help", "help"):
+        return _print(_help())
+    if first in ("-V", "--version"):
+        from app import __version__
+
+        return _print(f"jumpdeck {__version__}")
+    if first in COMMANDS or first in HIDDEN:
+        module = _load(first)
+        parser = _parser(first, module)
+        return int(module.run(parser.parse_args(words[1:])))
+    return _console_by_name(words)
+
+
+def _load(name: str) -> ModuleType:
+    import importlib
+
+    return importlib.import_module(f"app.cli.{name.replace('-', '_')}")
+
+
+def _parser(name: str, module: ModuleType) -> ArgumentParser:
+    from app.cli.arguments import CommandParser
+
+    command = COMMANDS.get(name, Command("", ""))
+    parser = CommandParser(
+        prog=f"jumpdeck {name}",
+        description=command.summary[:1].upper() + command.summary[1:] + ".",
+        epilog=f"example: {command.example}",
+    )
+    module.configure(parser)
+    return parser
+
+
+def _console_by_name(words: list[str]) -> int:
+    from app.errors import UsageError
+
+    name = words[0]
+    ascii_only = "--ascii" in words
+    rest = [word for word in words if word != "--ascii"]
+    if name == "--ascii" and not rest:
+        return _console(None, ascii_only=True)
+    name = rest[0]
+    if not name.startswith("-") and len(rest) == 1 and _is_profile(name):
+        return _console(name, ascii_only=ascii_only)
+    if len(rest) > 1 and not name.startswith("-") and _is_profile(name):
+        detail = f"`{rest[1]}` is not a flag of the console"
+        raise UsageError("Too many words", detail, "See `jumpdeck --help`.", code="JD-USAGE-ARGUMENTS")
+    raise UsageError(
+        f"`{_clean(name)}` is neither a command nor a profile", _near(name), "See `jumpdeck --help`.",
+        code="JD-USAGE-WORD",
+    )  # fmt: skip
+
+
+def _is_profile(name: str) -> bool:
+    from app.profiles.store import load
+
+    book = load()
+    return name in book.profiles or any(getattr(problem, "profile", None) == name for problem in book.problems)
+
+
+def _near(name: str) -> str:
+    import difflib
+
+    from app.profiles.store import load
+
+    known = [*COMMANDS, *load().profiles]
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"nearest: {', '.join(near)}" if near else ""
+
+
+def _clean(word: str) -> str:
+    from app.text import clean
+
+    return clean(word)
+
+
+def _console(profile: str | None, *, ascii_only: bool = False) -> int:
+    from app.errors import UsageError
+
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError(
+            "The console needs a terminal",
+            "standard input or output is not one",
+            "Use `jumpdeck pods PROFILE` or `jumpdeck logs PROFILE QUERY`, or see `jumpdeck --help`.",
+            code="JD-USAGE-NO-TERMINAL",
+        )
+    from app.console import run_console
+
+    return run_console(profile, ascii=ascii_only)
+
+
+def _help() -> str:
+    width = max(len(name) for name in COMMANDS) + 2
+    lines = [
+        "usage: jumpdeck [--verbose] [PROFILE | COMMAND …] [--ascii]",
+        "",
+        "The console for private Kubernetes clusters. With a PROFILE: connected to it.",
+        "",
+        *(f"  {name:<{width}}{command.summary}" for name, command in COMMANDS.items()),
+        "",
+        "Each command has its own --help. --verbose writes detail to the log file.",
+        "example: jumpdeck logs staging checkout --since 15m -i ERROR",
+    ]
+    return "\n".join(lines)
+
+
+def _print(text: str) -> int:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+    return 0
+
+
+def _let_go_of_stdout() -> None:
+    """The reader of our output has gone (`| head`): keep the interpreter from writing once more at exit."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
