@@ -1,0 +1,75 @@
+"""Boundaries as tests: what a start loads, how large a file may grow, that nothing depends on one machine.
+
+The direction of imports is held by import-linter in `make check`.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted(path for folder in ("app", "screens", "widgets") for path in (ROOT / folder).rglob("*.py"))
+HEAVY = ("aiohttp", "azure", "asyncssh", "kubernetes", "textual", "rich", "yaml", "tomlkit", "cryptography", "truststore")
+
+
+def loaded_by(*words: str) -> set[str]:
+    """Top-level modules in memory after a command line ran."""
+    script = (
+        "import sys\nfrom app.cli.main import run\ncode = run(sys.argv[1:])\n"
+        "sys.stderr.write('\\n'.join(sorted({m.split('.')[0] for m in sys.modules})))\nsys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--help",), ("--version",), ("profiles", "list"), ("profiles", "list", "-o", "name"), ("completion", "bash")],
+    ids=" ".join,
+)
+def test_light_commands_load_nothing_heavy(words: tuple[str, ...]) -> None:
+    assert not loaded_by(*words) & set(HEAVY)
+
+
+def test_files_classes_and_functions_stay_small() -> None:
+    too_big = []
+    for path in SOURCES:
+        text = path.read_text(encoding="utf-8")
+        name = path.relative_to(ROOT)
+        if (count := text.count("\n")) > 500:
+            too_big.append(f"{name}: {count} lines")
+        for node in ast.walk(ast.parse(text)):
+            lines = getattr(node, "end_lineno", 0) - getattr(node, "lineno", 0) + 1
+            if isinstance(node, ast.ClassDef) and lines > 300:
+                too_big.append(f"{name}: class {node.name}: {lines} lines")
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and lines > 50:
+                too_big.append(f"{name}: {node.name}: {lines} lines")
+    assert not too_big
+
+
+def test_no_vague_module_names() -> None:
+    assert not [path for path in SOURCES if path.stem in ("utils", "helpers", "manager", "misc", "common")]
+
+
+def test_lock_files_name_no_host() -> None:
+    for path in (ROOT / "lock").glob("*.txt"):
+        text = path.read_text()
+        assert "://" not in text, path.name
+        requirements = [line for line in text.splitlines() if "==" in line]
+        assert requirements and text.count("--hash=sha256:") >= len(requirements)
+
+
+def test_runtime_lock_covers_the_dependencies() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    locked = {line.split("==")[0] for line in (ROOT / "lock" / "run.txt").read_text().splitlines() if "==" in line}
+    for dependency in project["dependencies"]:
+        name = dependency.split("=")[0].split(">")[0].split("<")[0].strip()
+        assert name in locked
