@@ -1,0 +1,251 @@
+"""JSON of the core/v1 pod API to `PodRow`, in one pass: lists, single pods and watch events.
+
+Everything that enters a row is harmless text afterwards, whoever wrote the JSON.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from app.cluster.pod_status import (
+    NO_STATE,
+    Container,
+    ContainerStatus,
+    Spec,
+    State,
+    Status,
+    gates_text,
+    is_sidecar,
+    moment,
+    summarise,
+)
+from app.errors import JumpdeckError, Recovery
+from app.rows import ContainerKind, ContainerRow, PodRow
+from app.text import clean
+
+
+class _Owner(msgspec.Struct, frozen=True, gc=False):
+    kind: str = ""
+    name: str = ""
+    controller: bool | None = None
+
+
+class _Annotations(msgspec.Struct, frozen=True, gc=False):
+    default_container: str = msgspec.field(name="kubectl.kubernetes.io/default-container", default="")
+
+
+class _Meta(msgspec.Struct, frozen=True, gc=False):
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resourceVersion: str = ""
+    creationTimestamp: str | None = None
+    deletionTimestamp: str | None = None
+    labels: dict[str, str] | None = None
+    annotations: _Annotations | None = None
+    ownerReferences: list[_Owner] | None = None
+
+
+_NO_META = _Meta()
+_NO_SPEC = Spec()
+_NO_STATUS = Status()
+
+
+class _Pod(msgspec.Struct, frozen=True, gc=False):
+    metadata: _Meta = _NO_META
+    spec: Spec = _NO_SPEC
+    status: Status = _NO_STATUS
+    kind: str = ""
+
+
+class _ListMeta(msgspec.Struct, frozen=True, gc=False, rename={"token": "continue"}):
+    resourceVersion: str = ""
+    token: str = ""
+
+
+class _PodList(msgspec.Struct, frozen=True, gc=False):
+    kind: str = ""
+    metadata: _ListMeta = _ListMeta()
+    items: list[_Pod] | None = None
+
+
+class _Event(msgspec.Struct, frozen=True, gc=False):
+    type: str
+    object: _Pod
+
+
+class _AnyEvent(msgspec.Struct, frozen=True, gc=False):
+    type: str
+    object: msgspec.Raw
+
+
+class PodPage(NamedTuple):
+    """One page of a list."""
+
+    rows: list[PodRow]
+    resource_version: str
+    token: str
+    """For `continue`; empty on the last page."""
+
+
+class PodEvent(NamedTuple):
+    """One watch event. `row` is set for ADDED, MODIFIED and DELETED, `status` (JSON) for ERROR."""
+
+    kind: str
+    row: PodRow | None
+    resource_version: str
+    status: bytes = b""
+
+
+_POD = msgspec.json.Decoder(_Pod)
+_LIST = msgspec.json.Decoder(_PodList)
+_EVENT = msgspec.json.Decoder(_Event)
+_ANY_EVENT = msgspec.json.Decoder(_AnyEvent)
+
+_UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
+
+
+def malformed(what: str, cause: BaseException | str) -> JumpdeckError:
+    """The error for an answer that is not what the Kubernetes API sends (code JD-API-MALFORMED)."""
+    return JumpdeckError(
+        f"The answer to {what} is not a Kubernetes answer",
+        clean(str(cause))[:300],
+        "Look whether something between here and the API server (a proxy, a login page) answers in its place.",
+        code="JD-API-MALFORMED",
+        layer="api",
+        recovery=Recovery.TRANSIENT,
+    )
+
+
+def decode_pod(body: bytes) -> PodRow:
+    """One Pod. Raises JumpdeckError JD-API-MALFORMED."""
+    try:
+        return _row(_POD.decode(body))
+    except _UNREADABLE as error:
+        raise malformed("the request for a pod", error) from error
+
+
+def decode_pod_list(body: bytes) -> PodPage:
+    """One page of a PodList. Raises JumpdeckError JD-API-MALFORMED."""
+    try:
+        page = _LIST.decode(body)
+    except _UNREADABLE as error:
+        raise malformed("the list of pods", error) from error
+    if page.kind != "PodList":
+        raise malformed("the list of pods", f"it is of kind {page.kind!r}")
+    return PodPage([_row(pod) for pod in page.items or ()], page.metadata.resourceVersion, page.metadata.token)
+
+
+def decode_watch_event(line: bytes) -> PodEvent:
+    """One line of a pod watch (metav1.WatchEvent). Raises JumpdeckError JD-API-MALFORMED."""
+    try:
+        event = _EVENT.decode(line)
+    except _UNREADABLE as error:
+        # The object of an ERROR is a Status, whose field `status` is a string: no pod, so the quick way fails.
+        return _other_event(line, error)
+    pod = event.object
+    if event.type == "ERROR":
+        return _other_event(line, None)
+    if event.type == "BOOKMARK":
+        return PodEvent("BOOKMARK", None, pod.metadata.resourceVersion)
+    if event.type in ("ADDED", "MODIFIED", "DELETED") and pod.metadata.uid:
+        return PodEvent(event.type, _row(pod), pod.metadata.resourceVersion)
+    raise malformed("the watch of pods", f"an event of type {event.type!r}")
+
+
+def _other_event(line: bytes, cause: BaseException | None) -> PodEvent:
+    try:
+        event = _ANY_EVENT.decode(line)
+    except _UNREADABLE as error:
+        raise malformed("the watch of pods", error) from error
+    if event.type == "ERROR":
+        return PodEvent("ERROR", None, "", bytes(event.object))
+    raise malformed("the watch of pods", cause or "no pod") from cause
+
+
+def _safe(text: str) -> str:
+    """`clean`, at the price of two checks in C for the text that needs none: nearly all of it."""
+    return text if text.isascii() and text.isprintable() else clean(text)
+
+
+def _container(entry: Container, kind: ContainerKind, status: ContainerStatus | None) -> ContainerRow:
+    name = _safe(entry.name)
+    if status is None:
+        return ContainerRow(name, kind)
+    state = status.state or NO_STATE
+    last = (status.lastState or NO_STATE).terminated
+    word, reason, exit_code = _state(state)
+    if exit_code is None and last is not None:
+        exit_code = last.exitCode
+    restarts = status.restartCount
+    return ContainerRow(name, kind, _safe(status.containerID), word, reason, exit_code, restarts, status.ready)
+
+
+def _state(state: State) -> tuple[str, str, int | None]:
+    if state.running is not None:
+        return "running", "", None
+    if state.waiting is not None:
+        return "waiting", _safe(state.waiting.reason), None
+    if state.terminated is not None:
+        return "terminated", _safe(state.terminated.reason), state.terminated.exitCode
+    return "", "", None
+
+
+def _group(
+    entries: list[Container] | None, statuses: list[ContainerStatus] | None, kind: ContainerKind
+) -> list[ContainerRow]:
+    if not entries:
+        return []
+    by_name = {status.name: status for status in statuses or ()}
+    init = kind is ContainerKind.INIT
+    return [
+        _container(entry, ContainerKind.SIDECAR if init and is_sidecar(entry) else kind, by_name.get(entry.name))
+        for entry in entries
+    ]
+
+
+def _owner(references: list[_Owner] | None) -> str:
+    for reference in references or ():
+        if reference.controller:
+            return _safe(f"{reference.kind}/{reference.name}")
+    return ""
+
+
+def _ip(status: Status) -> str:
+    return _safe(status.podIPs[0].ip if status.podIPs else status.podIP)
+
+
+def _row(pod: _Pod) -> PodRow:
+    meta, spec, status = pod.metadata, pod.spec, pod.status
+    deleting = meta.deletionTimestamp is not None
+    cells = summarise(spec, status, deleting=deleting)
+    containers = _group(spec.containers, status.containerStatuses, ContainerKind.APP)
+    if spec.initContainers:
+        containers = _group(spec.initContainers, status.initContainerStatuses, ContainerKind.INIT) + containers
+    if spec.ephemeralContainers:
+        containers += _group(spec.ephemeralContainers, status.ephemeralContainerStatuses, ContainerKind.EPHEMERAL)
+    labels: Any = meta.labels
+    return PodRow(
+        uid=_safe(meta.uid),
+        namespace=_safe(meta.namespace),
+        name=_safe(meta.name),
+        ready=cells.ready,
+        total=cells.total,
+        status=_safe(cells.status),
+        restarts=cells.restarts,
+        restarted_at=cells.restarted_at,
+        created=moment(meta.creationTimestamp),
+        ip=_ip(status),
+        node=_safe(spec.nodeName),
+        nominated_node=_safe(status.nominatedNodeName),
+        gates=gates_text(spec, status),
+        containers=tuple(containers),
+        labels=tuple([(_safe(key), _safe(value)) for key, value in labels.items()]) if labels else (),
+        owner=_owner(meta.ownerReferences),
+        default_container=_safe(meta.annotations.default_container) if meta.annotations else "",
+        phase=_safe(status.phase),
+        finished=status.phase in ("Succeeded", "Failed"),
+        deleting=deleting,
+    )
