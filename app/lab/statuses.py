@@ -9,9 +9,15 @@ import msgspec
 from aiohttp import web
 
 
-def status_object(code: int, reason: str, message: str, details: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def status_object(
+    code: int,
+    reason: str,
+    message: str,
+    details: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """A `Status` of kind Failure, with its fields in the order of the server."""
-    body: dict[str, Any] = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"}
+    body: dict[str, Any] = {"kind": "Status", "apiVersion": "v1", "metadata": dict(metadata or {}), "status": "Failure"}
     body["message"] = message
     if reason:
         body["reason"] = reason
@@ -27,22 +33,38 @@ def status_response(
     message: str,
     details: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
+    *,
+    metadata: Mapping[str, Any] | None = None,
 ) -> web.Response:
     """An HTTP answer with a `Status` body. `reason` is Kubernetes' word (`NotFound`), empty when there is none."""
-    body = msgspec.json.encode(status_object(code, reason, message, details)) + b"\n"
+    body = msgspec.json.encode(status_object(code, reason, message, details, metadata)) + b"\n"
     return web.Response(status=code, body=body, headers={"Content-Type": "application/json", **(headers or {})})
 
 
 class StatusError(Exception):
     """Leave a handler with an error answer; the middleware of api.py makes the response of it."""
 
-    def __init__(self, code: int, reason: str, message: str, details: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        code: int,
+        reason: str,
+        message: str,
+        details: Mapping[str, Any] | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(message)
         self.code, self.reason, self.message, self.details = code, reason, message, details
+        self.headers, self.metadata = headers, metadata
+
+    def object(self) -> dict[str, Any]:
+        """The `Status` alone, as the object of an ERROR event carries it."""
+        return status_object(self.code, self.reason, self.message, self.details, self.metadata)
 
     def response(self) -> web.Response:
         """The HTTP answer."""
-        return status_response(self.code, self.reason, self.message, self.details)
+        return status_response(self.code, self.reason, self.message, self.details, self.headers, metadata=self.metadata)
 
 
 def not_found(resource: str, name: str, group: str = "") -> StatusError:
@@ -55,3 +77,18 @@ def not_found(resource: str, name: str, group: str = "") -> StatusError:
 def bad_request(message: str) -> StatusError:
     """400 with reason BadRequest."""
     return StatusError(400, "BadRequest", message)
+
+
+def invalid(kind: str, group: str, problems: list[tuple[str, str, str]]) -> StatusError:
+    """422 with one cause for each problem: its field, Kubernetes' reason and the message."""
+    causes = [{"reason": reason, "message": message, "field": field} for field, reason, message in problems]
+    texts = [f"{field}: {message}" for field, _, message in problems]
+    text = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
+    details = {"group": group, **({"kind": kind} if kind else {}), "causes": causes}
+    return StatusError(422, "Invalid", f'{kind}.{group} "" is invalid: {text}', details)
+
+
+def method_not_allowed() -> StatusError:
+    """405, which this server words without naming the method."""
+    message = "the server does not allow this method on the requested resource"
+    return StatusError(405, "MethodNotAllowed", message, {})

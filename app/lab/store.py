@@ -76,11 +76,12 @@ class Expired(Exception):
 
 @dataclass(slots=True)
 class Entry:
-    """One stored version of an object. `body` is its JSON without kind and apiVersion, encoded once."""
+    """One stored version of an object. `body` is its JSON without kind and apiVersion, `meta` that of its metadata."""
 
     obj: Object
     revision: int
     _body: bytes = b""
+    _meta: bytes = b""
 
     @property
     def body(self) -> bytes:
@@ -89,16 +90,21 @@ class Entry:
             self._body = msgspec.json.encode(rest)
         return self._body
 
+    @property
+    def meta(self) -> bytes:
+        if not self._meta:
+            self._meta = msgspec.json.encode(self.obj["metadata"])
+        return self._meta
+
 
 @dataclass(slots=True)
 class Change:
-    """One event of the history: ADDED, MODIFIED or DELETED; `cache` keeps encoded forms for all its watchers."""
+    """One event of the history: `kind` is ADDED, MODIFIED or DELETED."""
 
     kind: str
     key: str
     entry: Entry
     previous: Entry | None
-    cache: dict[Any, bytes] = field(default_factory=dict)
 
     @property
     def revision(self) -> int:
@@ -119,10 +125,11 @@ class _Table:
 
 
 class Subscription:
-    """Wakes one watcher. `expired` says that the lab wants this watch to end with 410."""
+    """Wakes one watcher. `expired`: this watch shall end with 410; `ended`: it shall end as at a normal time-out."""
 
     def __init__(self) -> None:
         self.expired = False
+        self.ended = False
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -293,4 +300,11 @@ class Store:
         for group in self._subscriptions.values():
             for subscription in group:
                 subscription.expired = True
+                subscription.wake()
+
+    def end_watches(self) -> None:
+        """End running watches with a clean end of the stream, as a server does that stops."""
+        for group in self._subscriptions.values():
+            for subscription in group:
+                subscription.ended = True
                 subscription.wake()
