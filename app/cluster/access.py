@@ -1,0 +1,332 @@
+"""From a profile to everything that a request needs: the address to dial, the name to verify, the credential."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ipaddress
+import json
+import os
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from app.cluster import kubeconfig, tls
+from app.errors import ProfileError, Recovery, SignInError
+from app.files import read_private
+from app.profiles.model import ArcCluster, KubeconfigCluster, NetworkHop, Profile, ServerCluster
+from app.secrets import MEMORY, Asker, Secret
+from app.text import clean
+
+TOKEN_FILE_AGE = 60.0
+"""Seconds for which a token file's content is used before it is read again (client-go re-reads every minute)."""
+
+
+class Credentials(Protocol):
+    """What proves who we are."""
+
+    async def headers(self) -> dict[str, str]:
+        """Headers of a request made now. Raises SignInError when there is no credential: never an empty answer."""
+        ...
+
+    async def refresh(self) -> bool:
+        """After a 401: True when something new is worth one more try."""
+        ...
+
+
+@dataclass(frozen=True)
+class Access:
+    """All that a client of one API server needs to know; no secret shows in its repr."""
+
+    server: str
+    """The URL, as the kubeconfig or profile says it, without a slash at the end."""
+    host: str
+    """To dial: `address` of the profile, else the host of `server`."""
+    port: int
+    tls_name: str
+    """The name that the server's certificate must bear."""
+    context_factory: Callable[[], ssl.SSLContext] = field(repr=False)
+    """Blocks; run it off the loop."""
+    credentials: Credentials = field(repr=False)
+    namespace: str = "default"
+    cluster_label: str = ""
+    identity_label: str = ""
+    warnings: tuple[str, ...] = ()
+    proxy: str | None = None
+    base_path: str = ""
+    context_version: Callable[[], int] = field(default=lambda: 0, repr=False)
+    """Grows when the client certificate changes, so that a new context is made."""
+    chosen: kubeconfig.Chosen | None = field(default=None, repr=False)
+    """The kubeconfig's context, for a kubeconfig made for another program."""
+    ca: bytes | None = field(default=None, repr=False)
+
+    @property
+    def at(self) -> str:
+        """`host:port` as errors name it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{clean(self.host)}:{self.port}"
+
+    def credentials_expiry(self) -> float | None:
+        """POSIX seconds at which the credential ends, when it says so."""
+        found = getattr(self.credentials, "expires_at", None)
+        return found if isinstance(found, float) else None
+
+
+class NoCredentials:
+    """Nothing to send: the client certificate speaks for us, or nobody does."""
+
+    async def headers(self) -> dict[str, str]:
+        return {}
+
+    async def refresh(self) -> bool:
+        return False
+
+
+class TokenCredentials:
+    """A fixed bearer token."""
+
+    def __init__(self, token: Secret) -> None:
+        self._token = token
+
+    @property
+    def expires_at(self) -> float | None:
+        return token_expiry(self._token)
+
+    async def headers(self) -> dict[str, str]:
+        return _bearer(self._token)
+
+    async def refresh(self) -> bool:
+        return False
+
+
+class TokenFileCredentials:
+    """A bearer token in a file that somebody else renews."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._token: Secret | None = None
+        self._read_at = 0.0
+
+    @property
+    def expires_at(self) -> float | None:
+        return token_expiry(self._token) if self._token else None
+
+    async def headers(self) -> dict[str, str]:
+        if self._token is None or time.monotonic() - self._read_at > TOKEN_FILE_AGE:
+            self._token = await asyncio.to_thread(self._read)
+            self._read_at = time.monotonic()
+        return _bearer(self._token)
+
+    async def refresh(self) -> bool:
+        before, self._token = self._token, None
+        await self.headers()
+        return self._token != before
+
+    def _read(self) -> Secret:
+        data = read_private(self._path, limit=kubeconfig.TOKEN_LIMIT, what="token file", shared=True)
+        return Secret(data.decode("utf-8", "replace").strip())
+
+
+class AskedTokenCredentials:
+    """A bearer token that a person types; kept in memory, forgotten when the cluster refuses it."""
+
+    def __init__(self, profile: str, asker: Asker | None) -> None:
+        self._profile = profile
+        self._asker = asker
+        self._lock = asyncio.Lock()
+
+    @property
+    def expires_at(self) -> float | None:
+        token = MEMORY.get(self._profile)
+        return token_expiry(token) if token else None
+
+    async def headers(self) -> dict[str, str]:
+        async with self._lock:
+            token = MEMORY.get(self._profile)
+            if token is None:
+                token = await self._ask()
+                MEMORY.keep(self._profile, token)
+        return _bearer(token)
+
+    async def refresh(self) -> bool:
+        MEMORY.forget(self._profile)  # a wrong token is asked for again at the next try, not in the middle of this one
+        return False
+
+    async def _ask(self) -> Secret:
+        typed = await self._asker.ask_secret(f"Token for {self._profile}") if self._asker else None
+        if not typed or not typed.strip():
+            raise SignInError(
+                "A token is needed", f"profile {self._profile} has auth = \"token\"",
+                "Run the command in a terminal without --no-input; it asks for the token.",
+                code="JD-SIGN-IN-TOKEN", layer="token", recovery=Recovery.NEEDS_PERSON,
+            )  # fmt: skip
+        return Secret(typed.strip())
+
+
+def _bearer(token: Secret) -> dict[str, str]:
+    value = token.reveal()
+    if not value or not value.isascii() or not value.isprintable() or " " in value:
+        raise SignInError("The token cannot be sent", "it is empty or has characters that no token has",
+                          "Copy it again, in one line.", code="JD-SIGN-IN-TOKEN-FORM", layer="token",
+                          recovery=Recovery.NEEDS_PERSON)  # fmt: skip
+    return {"Authorization": f"Bearer {value}"}
+
+
+def token_expiry(token: Secret) -> float | None:
+    """When a JWT ends (`exp`, RFC 7519 §4.1.4), read without checking it: only to say why a server refused it."""
+    parts = token.reveal().split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        return float(claims["exp"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+async def resolve_access(profile: Profile, *, asker: Asker | None) -> Access:
+    """What a client of the profile's cluster needs. Raises ProfileError or SignInError."""
+    cluster = profile.cluster
+    if isinstance(cluster, KubeconfigCluster):
+        return await _from_kubeconfig(profile, cluster, asker)
+    if isinstance(cluster, ServerCluster) and cluster.auth == "token":
+        return await asyncio.to_thread(_from_server, profile, cluster, asker)
+    kind = "Azure Arc" if isinstance(cluster, ArcCluster) else "Azure"
+    raise SignInError(
+        "This version cannot sign in to Azure yet", f"profile {profile.name} wants an {kind} sign-in",
+        "Use a kubeconfig context, or a server with auth = \"token\".",
+        code="JD-SIGN-IN-NOT-BUILT", recovery=Recovery.PERMANENT,
+    )  # fmt: skip
+
+
+async def _from_kubeconfig(profile: Profile, cluster: KubeconfigCluster, asker: Asker | None) -> Access:
+    chosen = await asyncio.to_thread(read_chosen, cluster)
+    entry, user = chosen.cluster, chosen.user
+    ca, ca_from = entry.ca, entry.ca_from
+    if profile.ca_file is not None:
+        ca, ca_from = await asyncio.to_thread(_read_ca, profile.ca_file), str(profile.ca_file)
+    credentials, certificate = await _credentials(profile, chosen, asker)
+    name = entry.tls_server_name or entry.host
+    warnings = (f"TLS name {clean(name)} in place of {clean(entry.host)}",) if entry.tls_server_name else ()
+    return Access(
+        server=entry.server,
+        host=cluster.address or entry.host,
+        port=entry.port,
+        tls_name=name,
+        context_factory=lambda: tls.make_context(ca, certificate(), ca_from=ca_from),
+        credentials=credentials,
+        namespace=cluster.namespace or chosen.namespace or "default",
+        cluster_label=clean(entry.name),
+        identity_label=clean(user.name),
+        warnings=warnings,
+        proxy=_proxy(profile, entry.host, entry.proxy_url, entry.server),
+        base_path=entry.base_path,
+        context_version=getattr(credentials, "certificate_version", lambda: 0),
+        chosen=chosen,
+        ca=ca,
+    )
+
+
+def read_chosen(cluster: KubeconfigCluster) -> kubeconfig.Chosen:
+    """The context that a profile means; blocks. Without a file the KUBECONFIG list is merged. Raises ProfileError."""
+    named = str(cluster.kubeconfig) not in ("", ".")
+    paths = [cluster.kubeconfig.expanduser()] if named else kubeconfig.default_paths()
+    return kubeconfig.load(paths).choose(cluster.context)
+
+
+CertificateSource = Callable[[], tls.ClientCertificate | None]
+
+
+async def _credentials(
+    profile: Profile, chosen: kubeconfig.Chosen, asker: Asker | None
+) -> tuple[Credentials, CertificateSource]:
+    user = chosen.user
+    fixed: tls.ClientCertificate | None = None
+    if user.certificate is not None and user.key is not None:
+        fixed = tls.ClientCertificate(user.certificate, user.key, f"kubeconfig user {clean(user.name)}")
+        await asyncio.to_thread(tls.check_dates, fixed)
+    if user.token_file is not None:
+        return TokenFileCredentials(user.token_file), lambda: fixed
+    if user.token is not None:
+        return TokenCredentials(user.token), lambda: fixed
+    if user.exec is not None and fixed is None:
+        from app.cluster.exec_plugin import ExecCredentials
+
+        plugin = await ExecCredentials.trusted(profile.name, user.exec, chosen.cluster, asker)
+        return plugin, plugin.certificate
+    return NoCredentials(), lambda: fixed
+
+
+def _from_server(profile: Profile, cluster: ServerCluster, asker: Asker | None) -> Access:
+    def error(why: str, hint: str) -> ProfileError:
+        return ProfileError(f"Profile {profile.name} cannot be used", f"cluster.server: {why}", hint,
+                            code="JD-PROFILE-SERVER")  # fmt: skip
+
+    host, port, path = kubeconfig.check_server(cluster.server, error)
+    ca_file = cluster.ca_file or profile.ca_file
+    ca = _read_ca(ca_file) if ca_file else None
+    return Access(
+        server=cluster.server.rstrip("/"),
+        host=cluster.address or host,
+        port=port,
+        tls_name=cluster.tls_server_name or host,
+        context_factory=lambda: tls.make_context(ca, None, ca_from=str(ca_file)),
+        credentials=AskedTokenCredentials(profile.name, asker),
+        cluster_label=clean(host),
+        identity_label="token",
+        warnings=(
+            (f"TLS name {clean(cluster.tls_server_name)} in place of {clean(host)}",)
+            if cluster.tls_server_name
+            else ()
+        ),
+        proxy=_proxy(profile, host, None, cluster.server),
+        base_path=path,
+        ca=ca,
+    )
+
+
+def _read_ca(path: Path) -> bytes:
+    return read_private(path.expanduser(), limit=kubeconfig.CA_LIMIT, what="CA file", shared=True)
+
+
+def _proxy(profile: Profile, host: str, proxy_url: str | None, server: str) -> str | None:
+    """The web proxy to go through: the profile's, the kubeconfig's, the environment's; never for this computer.
+
+    Behind a hop that carries streams there is none: a proxy is a matter of the network in which we dial.
+    """
+    if kubeconfig.is_loopback(host) or not all(isinstance(hop, NetworkHop) for hop in profile.via):
+        return None
+    return profile.proxy or proxy_url or environment_proxy(host, secure=server.startswith("https:"))
+
+
+def environment_proxy(host: str, *, secure: bool = True) -> str | None:
+    """HTTPS_PROXY (or HTTP_PROXY), unless NO_PROXY names the host; lower case wins, as in curl."""
+    name = "https_proxy" if secure else "http_proxy"
+    found = os.environ.get(name) or os.environ.get(name.upper()) or ""
+    exempt = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if not found or _exempt(host.lower().rstrip("."), exempt.lower()):
+        return None
+    return found if "://" in found else f"http://{found}"
+
+
+def _exempt(host: str, exempt: str) -> bool:
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address | None
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        address = None
+    for raw in exempt.split(","):
+        entry = raw.strip().lstrip(".").removeprefix("*.")
+        if not entry:
+            continue
+        if entry == "*" or host == entry or host.endswith(f".{entry}"):
+            return True
+        if address is not None and "/" in entry:
+            try:
+                if address in ipaddress.ip_network(entry, strict=False):
+                    return True
+            except ValueError:
+                continue
+    return False

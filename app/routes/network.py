@@ -1,0 +1,87 @@
+"""A network to be on (VPN, ExpressRoute): opens nothing, and fails first and clearly when we are not on it."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from app.dialer import Dialer
+from app.errors import Recovery, RouteError
+from app.profiles.model import NetworkHop
+from app.routes.names import resolve
+from app.text import clean
+
+_KINDS = {"vpn": "VPN", "expressroute": "ExpressRoute"}
+
+
+class NetworkDial:
+    """The `network` hop. With `expect` it checks, without a packet to the server, that the way leads into the range."""
+
+    def __init__(self, spec: NetworkHop) -> None:
+        self._spec = spec
+
+    @property
+    def label(self) -> str:
+        return f"{clean(self._spec.network)} ({_KINDS.get(self._spec.kind, 'network')})"
+
+    @asynccontextmanager
+    async def open(self, through: Dialer) -> AsyncIterator[Dialer]:
+        """Yield the dialer of before. Raises RouteError: JD-NETWORK-DOWN, JD-NETWORK-PUBLIC or JD-NETWORK-NO-NAME."""
+        target: tuple[str, int] | None = getattr(through, "target", None)
+        if self._spec.expect is not None and target is not None:
+            await self._check(self._spec.expect, *target)
+        yield through
+
+    async def _check(self, expect: str, host: str, port: int) -> None:
+        name, at = clean(self._spec.network), clean(host)
+        network = ipaddress.ip_network(expect, strict=False)
+        source = source_address(str(network[1] if network.num_addresses > 1 else network[0]))
+        up = source is not None
+        try:
+            found = [ipaddress.ip_address(str(info[4][0]).partition("%")[0]) for info in await resolve(host, port)]
+        except RouteError as exc:
+            raise self._error(
+                "JD-NETWORK-NO-NAME", f"{at} does not resolve",
+                f"{name} {'seems up' if up else 'seems down'} (a way to {expect} {'exists' if up else 'is missing'}): "
+                f"{exc.detail}",
+                f"Check that {name} is connected and gives its DNS servers, or set `address` in the profile.", exc,
+            ) from exc  # fmt: skip
+        if not up:
+            raise self._error(
+                "JD-NETWORK-DOWN", f"{name} is not up", f"this computer has no way to {expect}",
+                f"Connect {name}, then try again.",
+            )  # fmt: skip
+        inside = [address for address in found if address in network]
+        if not inside:
+            shown = ", ".join(str(address) for address in found[:3])
+            where = "a public address" if all(address.is_global for address in found) else "outside the network"
+            raise self._error(
+                "JD-NETWORK-PUBLIC", f"{at} leads past {name}",
+                f"it resolves to {shown} ({where}), expected {expect}",
+                f"DNS does not ask {name}: check its DNS settings, or set `address` in the profile.",
+            )  # fmt: skip
+        if source_address(str(inside[0])) is None:
+            raise self._error(
+                "JD-NETWORK-DOWN", f"{name} is not up", f"this computer has no way to {inside[0]}",
+                f"Connect {name}, then try again.",
+            )  # fmt: skip
+
+    def _error(self, code: str, title: str, detail: str, hint: str, cause: RouteError | None = None) -> RouteError:
+        layer = "dns" if code == "JD-NETWORK-NO-NAME" else "hop"
+        return RouteError(title, detail, hint, code=code, layer=layer, recovery=Recovery.TRANSIENT)
+
+
+def source_address(address: str) -> str | None:
+    """The local address from which packets to `address` would leave; None when no route leads there.
+
+    Connecting a UDP socket asks the routing table and sends nothing.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 9))
+            return str(probe.getsockname()[0])
+    except OSError:
+        return None
