@@ -243,10 +243,11 @@ class _Board:
 class PodWatch:
     """Pods of a scope, kept up to date across lost links, server restarts and expired versions."""
 
-    def __init__(self, api: ApiClient, link: Link, scope: PodScope) -> None:
+    def __init__(self, api: ApiClient, link: Link, scope: PodScope, *, link_check: float = LINK_CHECK) -> None:
         self._api = api
         self._link = link
         self._scope = scope
+        self._link_check = link_check
         self._params = selectors(scope)
         self._random = random.Random()  # noqa: S311 (spreads load, hides nothing)
 
@@ -356,7 +357,7 @@ class PodWatch:
         something = False
         while True:
             try:
-                async with asyncio.timeout(LINK_CHECK):
+                async with asyncio.timeout(self._link_check):
                     chunk = await read()
             except TimeoutError:
                 if await self._given_up(heard, end):
