@@ -1,0 +1,195 @@
+"""What can go wrong in the lab on demand: at the door (bytes), in the API server (answers) and on the nodes (logs)."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from app.errors import UsageError
+from app.lab.door import Door
+from app.lab.kubelet import Cluster
+from app.lab.statuses import status_response
+from app.lab.store import Users
+from app.tasks import TaskOwner
+from app.text import clean
+
+PLACES = ("api",)
+"""Doors of the lab. Each later route brings its own."""
+
+LONGEST = 86_400.0
+"""Seconds that a fault lasts at most when a time is given: a day."""
+
+RETRY_AFTER = 1
+"""Seconds in the Retry-After header of a throttled answer, as recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One way to misbehave. `lasting` is False for what happens once, at the moment it is asked for."""
+
+    name: str
+    sentence: str
+    lasting: bool = True
+    also: tuple[str, ...] = ()
+
+
+FAULTS: tuple[Fault, ...] = (
+    Fault("cut", "resets all streams and refuses new ones"),
+    Fault("freeze", "accepts connections and lets not a byte pass, in either direction"),
+    Fault("slow", "passes everything 150 ms late and at 256 KiB a second"),
+    Fault("refuse", "refuses new connections; streams that are open go on"),
+    Fault("expired-token", "answers 401 to every token", also=("401",)),
+    Fault("forbidden-all", "answers 403 to whoever asks for all namespaces at once", also=("403",)),
+    Fault("throttle", "answers 429 with Retry-After to all but logs and watches", also=("429",)),
+    Fault("error-500", "answers 500 to every request", also=("500",)),
+    Fault("gone", "ends all watches with 410 and forgets the history, once", lasting=False, also=("410",)),
+    Fault("rotated-log", "starts a new log file for every container, once: earlier lines are gone", lasting=False),
+    Fault("clean-end", "ends all log follows in good order while the containers run on, once", lasting=False),
+)
+
+
+def find_fault(name: str) -> Fault:
+    """The fault with this name or number. Raises UsageError with near names."""
+    for fault in FAULTS:
+        if name == fault.name or name in fault.also:
+            return fault
+    near = difflib.get_close_matches(name, [fault.name for fault in FAULTS], n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(near)}?" if near else "`jumpdeck lab faults` lists them."
+    raise UsageError(f"unknown fault {clean(name)!r}", "The lab has no such fault.", hint, code="JD-LAB-FAULT")
+
+
+def find_place(place: str | None) -> None:
+    """Raises UsageError unless the place is None (every door) or one that the lab has."""
+    if place is not None and place not in PLACES:
+        detail = f"The lab has: {', '.join(PLACES)}."
+        raise UsageError(f"unknown place {clean(place)!r}", detail, "Leave it out for every door.", code="JD-LAB-PLACE")
+
+
+class FaultBoard:
+    """Switches faults on and off, and answers in place of the API server (`app.lab.store.Faults`)."""
+
+    def __init__(self, cluster: Cluster, users: Users) -> None:
+        self._cluster = cluster
+        self._users = users
+        self._doors: dict[str, Door] = {}
+        self._on: dict[str, float | None] = {}
+        self._timers: dict[str, asyncio.Task[None]] = {}
+        self._owner = TaskOwner("lab faults")
+
+    def add_door(self, place: str, door: Door) -> None:
+        """Let a door take part."""
+        self._doors[place] = door
+
+    async def aclose(self) -> None:
+        """Forget the ends that are due."""
+        await self._owner.aclose()
+
+    def active(self) -> dict[str, float | None]:
+        """The lasting faults that are on, with the seconds that they still last; None is until switched off."""
+        now = asyncio.get_running_loop().time()
+        return {name: None if due is None else max(due - now, 0.0) for name, due in self._on.items()}
+
+    async def switch(self, name: str, place: str | None = None, on: bool = True, seconds: float | None = None) -> Fault:
+        """Switch a fault; it is in effect on return. With `seconds` it ends by itself. Raises UsageError."""
+        fault = find_fault(name)
+        find_place(place)
+        if seconds is not None and not 0 < seconds <= LONGEST:
+            raise UsageError(
+                f"{seconds:g} is no length for a fault", f"Seconds from 0 to {LONGEST:g}.", code="JD-LAB-SECONDS"
+            )
+        if (timer := self._timers.pop(fault.name, None)) is not None:
+            timer.cancel()
+        if not fault.lasting:
+            if on:
+                self._happen(fault.name)
+            return fault
+        await self._apply(fault.name, on)
+        if not on:
+            self._on.pop(fault.name, None)
+            return fault
+        self._on[fault.name] = None if seconds is None else asyncio.get_running_loop().time() + seconds
+        if seconds is not None:
+            self._timers[fault.name] = self._owner.spawn(self._end(fault.name, seconds), name=f"end of {fault.name}")
+        return fault
+
+    async def _end(self, name: str, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self._timers.pop(name, None)
+        self._on.pop(name, None)
+        await self._apply(name, False)
+
+    def _happen(self, name: str) -> None:
+        once: dict[str, Callable[[], None]] = {
+            "gone": self._cluster.expire_watches,
+            "rotated-log": self._cluster.rotate_logs,
+            "clean-end": self._cluster.end_follows,
+        }
+        once[name]()
+
+    async def _apply(self, name: str, on: bool) -> None:
+        for door in self._doors.values():
+            if name in ("cut", "refuse"):
+                await (door.shut(name) if on else door.unshut(name))
+                if name == "cut" and on:
+                    door.cut_streams()
+            elif name == "freeze":
+                door.set_frozen(on)
+            elif name == "slow":
+                door.set_slow(on)
+
+    async def answer(self, request: web.Request) -> web.Response | None:
+        """The answer that replaces the real one, or None."""
+        if not self._on:
+            return None
+        if "error-500" in self._on:
+            return status_response(500, "InternalError", "Internal error occurred: the lab was asked to fail")
+        if "throttle" in self._on and not _long_running(request):
+            headers = {"Retry-After": str(RETRY_AFTER), "X-Content-Type-Options": "nosniff"}
+            return web.Response(status=429, text="Too many requests, please try again later.\n", headers=headers)
+        if "expired-token" in self._on:
+            return status_response(401, "Unauthorized", "Unauthorized")
+        return await self._all_namespaces(request) if "forbidden-all" in self._on else None
+
+    async def _all_namespaces(self, request: web.Request) -> web.Response | None:
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+        user = self._users.user(token)
+        if user is None:
+            return None
+        parts = request.path.strip("/").split("/")
+        if request.path.endswith("/selfsubjectaccessreviews"):
+            return await _denied_review(request)
+        group = parts[1] if parts[0] == "apis" else ""
+        rest = parts[3:] if group else parts[2:]
+        if len(rest) != 1 or rest[0] in ("namespaces", "nodes") or request.method not in ("GET", "HEAD"):
+            return None
+        verb = "watch" if request.query.get("watch", "false") not in ("false", "0") else "list"
+        named = f"{rest[0]}.{group}" if group else rest[0]
+        message = (
+            f'{named} is forbidden: User "{user}" cannot {verb} resource "{rest[0]}" '
+            f'in API group "{group}" at the cluster scope'
+        )
+        details = {**({"group": group} if group else {}), "kind": rest[0]}
+        return status_response(403, "Forbidden", message, details, {"X-Content-Type-Options": "nosniff"})
+
+
+def _long_running(request: web.Request) -> bool:
+    """Watches and logs are exempt from the in-flight limit (recorded: 429-inflight-log, 429-inflight-watch)."""
+    return request.query.get("watch", "false") not in ("false", "0") or request.path.endswith("/log")
+
+
+async def _denied_review(request: web.Request) -> web.Response | None:
+    """Denies a question about all namespaces; others go on to the emulator, whose body stays readable."""
+    try:
+        review = json.loads(await request.read())
+        attributes = review["spec"]["resourceAttributes"]
+        if attributes.get("namespace") or attributes.get("resource") in ("namespaces", "nodes"):
+            return None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    body = {"kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1", "metadata": {}}
+    return web.json_response({**body, "spec": review["spec"], "status": {"allowed": False}}, status=201)
