@@ -53,8 +53,10 @@ class StatusError(Exception):
         *,
         headers: Mapping[str, str] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        as_yaml: bool = False,
     ) -> None:
         super().__init__(message)
+        self.as_yaml = as_yaml
         self.code, self.reason, self.message, self.details = code, reason, message, details
         self.headers, self.metadata = headers, metadata
 
@@ -64,6 +66,10 @@ class StatusError(Exception):
 
     def response(self) -> web.Response:
         """The HTTP answer."""
+        if self.as_yaml:
+            import yaml
+
+            return web.Response(status=self.code, text=yaml.safe_dump(self.object()), content_type="application/yaml")
         return status_response(self.code, self.reason, self.message, self.details, self.headers, metadata=self.metadata)
 
 

@@ -174,11 +174,12 @@ class Store:
         self.revision = FIRST_REVISION
         """The newest revision of the whole store."""
         self._limit = history
+        self._oldest = FIRST_REVISION - 1
         self._tables: dict[str, _Table] = {}
         self._subscriptions: dict[str, set[Subscription]] = {}
 
     def _table(self, resource: str) -> _Table:
-        return self._tables.setdefault(resource, _Table(compacted=FIRST_REVISION - 1))
+        return self._tables.setdefault(resource, _Table(compacted=self._oldest))
 
     def put(self, resource: str, obj: Object, *, keep_version: bool = False) -> Object:
         """Store a new or changed object; returns it as stored.
@@ -288,15 +289,19 @@ class Store:
             group.discard(subscription)
 
     def compact(self) -> None:
-        """Forget all history: older watches and continue tokens get 410; running watches go on."""
-        self.revision += 1
+        """Forget all history: what was read before the newest change gets 410; running watches go on."""
         for table in self._tables.values():
-            table.history.clear()
-            table.compacted = self.revision
+            if table.history:
+                table.compacted = table.history[-1].revision
+                table.history.clear()
 
     def expire(self) -> None:
-        """Forget all history and end running watches with an ERROR event that says 410."""
+        """Make every earlier revision too old, and end running watches with an ERROR event that says 410."""
         self.compact()
+        self.revision += 1
+        self._oldest = self.revision
+        for table in self._tables.values():
+            table.compacted = self.revision
         for group in self._subscriptions.values():
             for subscription in group:
                 subscription.expired = True

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from app.lab.ages import UNKNOWN, duration, seconds_of, since
+from app.lab.encoding import partial, whole
 from app.lab.pod_table import NONE, pod_cells, pod_conditions
 from app.lab.resources import Resource
 from app.lab.store import Entry, Object
@@ -18,11 +19,11 @@ Cells = Callable[[Object, float], list[Any]]
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """Column names of one resource (those from `wide` on have priority 1) and what fills them."""
+    """Column names of one resource and what fills them. `wide`: names of columns with priority 1."""
 
     names: tuple[str, ...]
     cells: Cells
-    wide: int = 99
+    wide: tuple[str, ...] = ()
 
     def definitions(self) -> list[dict[str, Any]]:
         return [
@@ -31,9 +32,9 @@ class _Columns:
                 "type": "string",
                 "format": "name" if name == "Name" else "",
                 "description": f"{name} of the object, as the practice cluster prints it.",
-                "priority": 1 if index >= self.wide and not (name == "Message" and self.cells is _event) else 0,
+                "priority": 1 if name in self.wide else 0,
             }
-            for index, name in enumerate(self.names)
+            for name in self.names
         ]
 
 
@@ -93,8 +94,6 @@ def _stateful_set(obj: Object, now: float) -> list[Any]:
 
 def _daemon_set(obj: Object, now: float) -> list[Any]:
     status = _status(obj)
-    fields = ("desired", "current", None, None, None)
-    del fields
     counts = [
         status.get(key) or 0
         for key in ("desiredNumberScheduled", "currentNumberScheduled", "numberReady", "updatedNumberScheduled",
@@ -164,12 +163,14 @@ def _job(obj: Object, now: float) -> list[Any]:
     return [_name(obj), _job_status(obj), completions, took, _age(obj, now), *_template(obj), _selector(obj)]
 
 
+def _port(port: dict[str, Any]) -> str:
+    outside = f":{port['nodePort']}" if port.get("nodePort") else ""
+    return f"{port['port']}{outside}/{port.get('protocol', 'TCP')}"
+
+
 def _service(obj: Object, now: float) -> list[Any]:
     spec = _spec(obj)
-    ports = [
-        f"{port['port']}{f':{port["nodePort"]}' if port.get('nodePort') else ''}/{port.get('protocol', 'TCP')}"
-        for port in spec.get("ports") or ()
-    ]
+    ports = [_port(port) for port in spec.get("ports") or ()]
     selector = ",".join(f"{key}={value}" for key, value in sorted((spec.get("selector") or {}).items()))
     outside = ",".join(spec.get("externalIPs") or ()) or NONE
     kind = spec.get("type", "ClusterIP")
@@ -197,16 +198,18 @@ _NODES = (
 _DAEMON_SETS = ("Name", "Desired", "Current", "Ready", "Up-to-date", "Available", "Node Selector", "Age", *_WORKLOAD)
 
 _TABLES: dict[str, _Columns] = {
-    "pods": _Columns(_PODS, pod_cells, 5),
-    "events": _Columns(_EVENTS, _event, 4),
-    "nodes": _Columns(_NODES, _node, 5),
+    "pods": _Columns(_PODS, pod_cells, _PODS[5:]),
+    "events": _Columns(_EVENTS, _event, ("Subobject", "Source", "First Seen", "Count", "Name")),
+    "nodes": _Columns(_NODES, _node, _NODES[5:]),
     "namespaces": _Columns(("Name", "Status", "Age"), _namespace),
-    "deployments": _Columns(("Name", "Ready", "Up-to-date", "Available", "Age", *_WORKLOAD), _deployment, 5),
-    "replicasets": _Columns(("Name", "Desired", "Current", "Ready", "Age", *_WORKLOAD), _replica_set, 5),
-    "statefulsets": _Columns(("Name", "Ready", "Age", "Containers", "Images"), _stateful_set, 3),
-    "daemonsets": _Columns(_DAEMON_SETS, _daemon_set, 8),
-    "jobs": _Columns(("Name", "Status", "Completions", "Duration", "Age", *_WORKLOAD), _job, 5),
-    "services": _Columns(("Name", "Type", "Cluster-IP", "External-IP", "Port(s)", "Age", "Selector"), _service, 6),
+    "deployments": _Columns(("Name", "Ready", "Up-to-date", "Available", "Age", *_WORKLOAD), _deployment, _WORKLOAD),
+    "replicasets": _Columns(("Name", "Desired", "Current", "Ready", "Age", *_WORKLOAD), _replica_set, _WORKLOAD),
+    "statefulsets": _Columns(("Name", "Ready", "Age", "Containers", "Images"), _stateful_set, _WORKLOAD[:2]),
+    "daemonsets": _Columns(_DAEMON_SETS, _daemon_set, _WORKLOAD),
+    "jobs": _Columns(("Name", "Status", "Completions", "Duration", "Age", *_WORKLOAD), _job, _WORKLOAD),
+    "services": _Columns(
+        ("Name", "Type", "Cluster-IP", "External-IP", "Port(s)", "Age", "Selector"), _service, ("Selector",)
+    ),
     "configmaps": _Columns(("Name", "Data", "Age"), _config_map),
 }
 _OTHER = _Columns(("Name", "Age"), _plain)
@@ -237,18 +240,6 @@ def _row_object(resource: Resource, entry: Entry, include: str) -> bytes:
     if include == "Object":
         return whole(resource, entry)
     return partial(entry)
-
-
-def whole(resource: Resource, entry: Entry) -> bytes:
-    """An object on its own, with its kind, as JSON."""
-    head = f'{{"kind":"{resource.kind}","apiVersion":"{resource.api_version}"'.encode()
-    body = entry.body
-    return head + (b"}" if body == b"{}" else b"," + body[1:])
-
-
-def partial(entry: Entry) -> bytes:
-    """The metadata of an object alone, as JSON."""
-    return b'{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":' + entry.meta + b"}"
 
 
 def table(columns: bytes, rows: list[bytes], metadata: bytes, version: str = "v1") -> bytes:
