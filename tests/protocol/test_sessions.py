@@ -1,0 +1,130 @@
+"""The supervisor against a real server on loopback: up, lost, back; what is tried again and what is not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from app.errors import JumpdeckError, Recovery
+from app.rows import SessionPhase, SessionState, StepState
+from app.sessions import Session
+from app.tasks import Backoff
+from tests.fakes import SmallServer, profile_for
+
+LIMIT = 10.0
+
+
+class Quick(Backoff):
+    """Waits that a test can afford."""
+
+    def next(self, retry_after: float | None = None) -> float:
+        self.tries += 1
+        return 0.02
+
+
+async def version(request: web.Request) -> web.StreamResponse:
+    if request.headers.get("Authorization") != "Bearer good":
+        body = {"kind": "Status", "status": "Failure", "message": "Unauthorized", "reason": "Unauthorized", "code": 401}
+        return web.json_response(body, status=401)
+    return web.json_response({"major": "1", "minor": "36", "gitVersion": "v1.36.2"})
+
+
+def session_for(folder: Path, port: int, *, token: str = "good") -> tuple[Session, list[SessionState]]:
+    told: list[SessionState] = []
+    profile = profile_for(folder, port, token=token)
+    session = Session(profile, asker=None, connects=asyncio.Semaphore(4), tell=told.append, backoff=Quick())
+    return session, told
+
+
+async def reach(session: Session, wanted: Callable[[SessionState], bool]) -> SessionState:
+    async with asyncio.timeout(LIMIT):
+        while not wanted(session.state):
+            await session.changed()
+    return session.state
+
+
+async def test_up_means_that_the_api_server_answered(tmp_path: Path) -> None:
+    async with SmallServer(version) as server:
+        session, told = session_for(tmp_path, server.port)
+        session.start()
+        state = await reach(session, lambda s: s.phase is SessionPhase.UP)
+        assert server.requests == ["/version"]
+        assert state.server_version == "v1.36.2"
+        assert state.latency is not None and state.up_since is not None
+        assert [step.state for step in state.steps] == [StepState.DONE] * 2
+        assert state.namespace == "shop"
+        assert told[0].phase is SessionPhase.CONNECTING
+        await session.aclose()
+        assert session.state.phase is SessionPhase.CLOSED
+
+
+async def test_a_lost_server_is_noticed_by_a_report_and_found_again(tmp_path: Path) -> None:
+    server = SmallServer(version)
+    await server.start()
+    session, _ = session_for(tmp_path, server.port)
+    session.start()
+    await reach(session, lambda s: s.phase is SessionPhase.UP)
+    api, reader = session.api, session.reader
+    await server.stop()
+    session.report(JumpdeckError("stream lost", code="JD-TEST", recovery=Recovery.TRANSIENT))
+    waiting = asyncio.ensure_future(session.wait_up())
+    lost = await reach(session, lambda s: s.phase is SessionPhase.RETRYING and s.tries > 1)
+    assert lost.error is not None and lost.error.code == "JD-TCP-REFUSED"
+    assert lost.retry_at is not None and lost.up_since is None
+    assert not waiting.done()
+    await server.start()
+    async with asyncio.timeout(LIMIT):
+        await waiting
+    assert session.state.phase is SessionPhase.UP
+    assert session.api is api and session.reader is reader  # readers keep what they hold
+    await session.aclose()
+    await server.stop()
+
+
+async def test_a_report_of_a_stream_alone_leaves_the_session_up(tmp_path: Path) -> None:
+    async with SmallServer(version) as server:
+        session, told = session_for(tmp_path, server.port)
+        session.start()
+        await reach(session, lambda s: s.phase is SessionPhase.UP)
+        session.report(JumpdeckError("stream lost", code="JD-TEST", recovery=Recovery.TRANSIENT))
+        async with asyncio.timeout(LIMIT):
+            await session.wait_up()
+        assert server.requests == ["/version", "/version"]
+        assert SessionPhase.RETRYING not in {state.phase for state in told}
+        await session.aclose()
+
+
+async def test_a_refused_token_is_tried_exactly_once(tmp_path: Path) -> None:
+    async with SmallServer(version) as server:
+        session, _ = session_for(tmp_path, server.port, token="stale")
+        session.start()
+        state = await reach(session, lambda s: s.phase is SessionPhase.NEEDS_SECRET)
+        assert state.error is not None
+        assert int(state.error.exit_code) == 6
+        assert len(server.requests) == 1
+        with pytest.raises(JumpdeckError):
+            await session.wait_up()
+        assert state.steps[-1].state is StepState.FAILED
+        await session.aclose()
+
+
+async def test_retry_now_starts_again_after_a_failure(tmp_path: Path) -> None:
+    async with SmallServer(version) as server:
+        session, _ = session_for(tmp_path, server.port, token="stale")
+        session.start()
+        await reach(session, lambda s: s.phase is SessionPhase.NEEDS_SECRET)
+        session.retry_now()
+        await reach(session, lambda s: s.tries == 2 and s.phase is SessionPhase.NEEDS_SECRET)
+        assert len(server.requests) == 2
+        await session.aclose()
+
+
+async def test_an_illegal_move_raises(tmp_path: Path) -> None:
+    session, _ = session_for(tmp_path, 1)
+    with pytest.raises(RuntimeError, match="illegal move IDLE to UP"):
+        session._move(SessionPhase.UP)
+
