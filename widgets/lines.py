@@ -1,0 +1,133 @@
+"""The two lines that are always there: the way to the cluster on top, who we are and what keys do below."""
+
+from __future__ import annotations
+
+from textual.content import Content
+from textual.reactive import reactive, var
+from textual.widget import Widget
+
+from app.ages import human_duration
+from app.rows import SessionPhase, SessionState
+from widgets.glyphs import UNICODE, WORDS, Glyphs, phase_look
+
+
+class TopLine(Widget):
+    """Profile, namespace, route with its hops, state, latency. Never covered, never shortened at its ends."""
+
+    DEFAULT_CSS = """
+    TopLine { height: 1; background: $panel; color: $text; padding: 0 1; }
+    """
+    state: reactive[SessionState | None] = reactive(None)
+    namespaces: reactive[str] = reactive("")
+    now = reactive(0.0)
+    glyphs: var[Glyphs] = var(UNICODE)
+
+    def render(self) -> Content:
+        """The line, fitted to the width there is: the middle of the route gives way first."""
+        rule = self.glyphs.rule
+        if self.state is None:
+            return Content.assemble(("Jumpdeck", "bold"), (f" {rule} no profile is open", "$text-muted"))
+        state = self.state
+        left = Content.assemble(
+            ("Jumpdeck", "bold"),
+            (f" {rule} ", "$text-muted"),
+            (state.profile, "bold $text-accent"),
+            (f" {self.glyphs.into} ", "$text-muted"),
+            (self.namespaces or "all namespaces", ""),
+            "  ",
+        )
+        right = Content.assemble("  ", (self.standing(state), f"bold {phase_look(state.phase)}"), self._latency(state))
+        room = self.size.width - left.cell_length - right.cell_length
+        route = self._route(state, room)
+        fill = max(0, room - len(route))
+        ruled = f"{rule * (fill - 1)} " if fill > 1 else " " * fill
+        return Content.assemble(left, (ruled, "$text-disabled"), (route, "$text-muted"), right)
+
+    def _route(self, state: SessionState, room: int) -> str:
+        arrow = f" {self.glyphs.arrow} "
+        whole = arrow.join(state.route)
+        if len(whole) <= room:
+            return whole
+        hops = state.route[1:-1]
+        for shown in range(len(hops), -1, -1):
+            text = arrow.join((self.glyphs.ellipsis, *hops[len(hops) - shown :], state.route[-1]))
+            if len(text) <= room:
+                return text
+        return state.route[-1][: max(0, room)]
+
+    def standing(self, state: SessionState) -> str:
+        """The state in words, with the time that matters in it."""
+        if state.phase is SessionPhase.UP and state.up_since is not None:
+            return f"UP {human_duration(self.now - state.up_since)}"
+        if state.phase is SessionPhase.RETRYING and state.retry_at is not None:
+            return f"LINK LOST, retry {max(0, round(state.retry_at - self.now))}s"
+        return WORDS[state.phase].upper() or "not open"
+
+    def _latency(self, state: SessionState) -> Content:
+        if state.latency is None or state.phase is not SessionPhase.UP:
+            return Content("")
+        return Content.styled(f"  {state.latency * 1000:.0f} ms", "$text-muted")
+
+
+class BottomLine(Widget):
+    """Read-only or write, identity, and the keys that matter now; for a moment, a short word on what was done."""
+
+    DEFAULT_CSS = """
+    BottomLine { height: 1; background: $panel; color: $text; padding: 0 1; }
+    """
+    FLASH = 5.0
+    """Seconds that a short word stays."""
+
+    state: reactive[SessionState | None] = reactive(None)
+    hints: reactive[tuple[tuple[str, str], ...]] = reactive(())
+    """Key and what it does."""
+    said: reactive[str] = reactive("")
+    glyphs: var[Glyphs] = var(UNICODE)
+
+    def flash(self, text: str) -> None:
+        """Say something for a moment; cleaned text."""
+        self.said = text
+        self.set_timer(self.FLASH, lambda: self._unsay(text))
+
+    def _unsay(self, text: str) -> None:
+        if self.said == text:
+            self.said = ""
+
+    def render(self) -> Content:
+        """The line."""
+        rule = f" {self.glyphs.rule} "
+        left = Content.assemble(("READ-ONLY", "bold $text-success"))
+        if self.state is not None and self.state.identity:
+            left = Content.assemble(left, (rule, "$text-disabled"), self.state.identity[:40])
+        for warning in self.state.warnings if self.state else ():
+            left = Content.assemble(left, (rule, "$text-disabled"), (warning[:60], "bold $text-warning"))
+        left = Content.assemble(left, (rule, "$text-disabled"))
+        if self.said:
+            return Content.assemble(left, (self.said, "bold"))
+        room = self.size.width - left.cell_length
+        for key, what in self.hints:
+            if (room := room - len(key) - len(what) - 3) < 0:
+                break
+            left = Content.assemble(left, (key, "bold $text-accent"), (f" {what}  ", "$text-muted"))
+        return left
+
+
+class Banner(Widget):
+    """One line over the pods that says what is not as it should be; absent when all is well."""
+
+    DEFAULT_CSS = """
+    Banner {
+        height: 1; padding: 0 1; background: $warning-muted; color: $text-warning; display: none;
+        &.-shown { display: block; }
+        &.-error { background: $error-muted; color: $text-error; }
+    }
+    """
+    text: reactive[str] = reactive("")
+
+    def watch_text(self, text: str) -> None:
+        """Come and go with the text."""
+        self.set_class(bool(text), "-shown")
+
+    def render(self) -> Content:
+        """The line."""
+        return Content.styled(self.text, "bold")

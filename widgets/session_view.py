@@ -1,0 +1,119 @@
+"""One session: its steps while it is not there yet, then its pods, and below them a log."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.reactive import reactive, var
+
+from app.ages import human_duration
+from app.rows import PodSnapshot, SessionPhase, SessionState, Staleness
+from widgets.glyphs import UNICODE, Glyphs
+from widgets.lines import Banner
+from widgets.log_pane import LogPane
+from widgets.log_ring import LogRing
+from widgets.pod_table import PodTable
+from widgets.steps import Steps
+
+_HOLDING = (SessionPhase.UP, SessionPhase.DEGRADED)
+
+
+class SessionView(Vertical):
+    """Receives the state and the snapshots of one session and hands them to its parts; keeps its look when hidden."""
+
+    DEFAULT_CSS = """
+    SessionView {
+        & Steps { display: block; }
+        & PodTable { display: none; height: 1fr; }
+        & LogPane { display: none; height: 2fr; }
+        &.-pods Steps { display: none; }
+        &.-pods PodTable { display: block; }
+        &.-pods.-logs LogPane { display: block; }
+        &.-pods.-logs.-log-full PodTable { display: none; }
+    }
+    """
+    state: reactive[SessionState | None] = reactive(None)
+    snapshot: reactive[PodSnapshot] = reactive(PodSnapshot())
+    now = reactive(0.0)
+    scope: reactive[tuple[str, ...]] = reactive(())
+    """Namespaces shown; empty: all."""
+    scope_reason: reactive[str] = reactive("")
+    log_ring: reactive[LogRing | None] = reactive(None)
+    log_heading: reactive[str] = reactive("")
+    glyphs: var[Glyphs] = var(UNICODE)
+
+    def __init__(self, profile: str) -> None:
+        super().__init__(id=f"session-{profile}")
+        self.profile = profile
+        self.recent: list[str] = []
+        """Namespaces that keys 1 to 9 go to."""
+
+    def compose(self) -> ComposeResult:
+        """Lay out."""
+        yield Banner()
+        yield Steps().data_bind(SessionView.state, SessionView.now, SessionView.glyphs)
+        yield PodTable().data_bind(SessionView.snapshot, SessionView.now, SessionView.glyphs)
+        log = LogPane()
+        yield log.data_bind(SessionView.glyphs, ring=SessionView.log_ring, heading=SessionView.log_heading)
+
+    @property
+    def table(self) -> PodTable:
+        """The pods."""
+        return self.query_one(PodTable)
+
+    @property
+    def log_pane(self) -> LogPane:
+        """The log."""
+        return self.query_one(LogPane)
+
+    def watch_state(self) -> None:
+        """Show steps or pods, and say what is wrong."""
+        self._settle()
+
+    watch_snapshot = watch_now = watch_scope_reason = watch_state
+
+    def watch_log_ring(self, ring: LogRing | None) -> None:
+        """The log pane is there as long as there is a log."""
+        self.set_class(ring is not None, "-logs")
+
+    def _settle(self) -> None:
+        if not self.is_mounted:
+            return
+        seen = bool(self.snapshot.rows) or self.snapshot.staleness is Staleness.LIVE
+        up = self.state is not None and self.state.phase in _HOLDING
+        showing = seen or (up and self.snapshot.error is None)
+        if showing and not self.has_class("-pods"):
+            focused = self.query_one(Steps).has_focus
+            self.add_class("-pods")
+            if focused:
+                self.table.focus()
+        elif not showing and self.has_class("-pods"):
+            focused = self.table.has_focus
+            self.remove_class("-pods")
+            if focused:
+                self.query_one(Steps).focus()
+        banner = self.query_one(Banner)
+        banner.text = self.banner()
+        banner.set_class(self.snapshot.error is not None and not self.snapshot.error.transient, "-error")
+
+    def banner(self) -> str:
+        """What is not as it should be, in one line; empty when all is well."""
+        state, snapshot = self.state, self.snapshot
+        if state is not None and state.phase is SessionPhase.CLOSED:
+            return "This session is closed; rows are as last seen."
+        if snapshot.staleness is Staleness.STALE or (state and state.phase is SessionPhase.RETRYING and snapshot.rows):
+            words = [self._why(), f"pods as of {human_duration(max(0.0, self.now - snapshot.heard_at))} ago"]
+            if state is not None and state.phase is SessionPhase.RETRYING and state.retry_at is not None:
+                words.append(f"next try in {max(0, round(state.retry_at - self.now))} s (r: now)")
+            elif state is not None and state.phase is SessionPhase.CONNECTING:
+                words.append("connecting again")
+            return "  ".join(word for word in words if word)
+        if snapshot.error is not None:
+            return f"{snapshot.error.title} [{snapshot.error.code}]  {snapshot.error.hint}"
+        if state is not None and state.phase is SessionPhase.DEGRADED:
+            return "The API server is slow to answer; pods may be behind."
+        return self.scope_reason
+
+    def _why(self) -> str:
+        error = (self.state.error if self.state else None) or self.snapshot.error
+        return f"Link lost: {error.title}." if error is not None else "Link lost."
