@@ -1,0 +1,102 @@
+"""The lab's folder on disk: made private, filled with profiles and kubeconfig, and removed at the end.
+
+Layout: `config/` is the JUMPDECK_CONFIG_DIR; the kubeconfig and the certificates lie beside it, not in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.lab.certificates import API_NAME
+
+CONTEXTS = {"lab": "admin", "lab-restricted": "restricted", "lab-nobody": "nobody"}
+"""Contexts of the lab's kubeconfig and the user behind each."""
+
+_OWN = ("config", "kubeconfig", "ca.pem", "server.pem", "server.key", "control.sock")
+
+
+@dataclass(frozen=True, slots=True)
+class LabFolder:
+    """Paths of one lab."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The folder that JUMPDECK_CONFIG_DIR names."""
+        return self.root / "config"
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.root / "kubeconfig"
+
+    @property
+    def lab_json(self) -> Path:
+        """How to reach the running lab."""
+        return self.config / "lab.json"
+
+
+@contextmanager
+def lab_folder(root: Path | None) -> Iterator[LabFolder]:
+    """A private folder for one lab, removed at the end. A given folder must be new or empty. Raises OSError."""
+    made = root is None or not root.exists()
+    if root is None:
+        root = Path(tempfile.mkdtemp(prefix="jumpdeck-lab-"))
+    else:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if any(root.iterdir()):
+            raise FileExistsError(f"{root} is not empty")
+    folder = LabFolder(root)
+    try:
+        folder.config.mkdir(mode=0o700)
+        yield folder
+    finally:
+        for name in _OWN:
+            path = root / name
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        if made:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def write_private(path: Path, text: str) -> None:
+    """A new file that only its owner reads."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+
+
+def _quoted(value: str | Path) -> str:
+    """A string that is the same in JSON, YAML and TOML."""
+    return json.dumps(str(value), ensure_ascii=False)
+
+
+def write_kubeconfig(folder: LabFolder, port: int, ca: Path, tokens: Mapping[str, str]) -> None:
+    """The kubeconfig of the lab: one cluster, a context per user. `tokens` is user name to token."""
+    lines = ["apiVersion: v1", "kind: Config", "clusters:", "- name: lab", "  cluster:"]
+    lines += [f"    server: https://127.0.0.1:{port}", f"    certificate-authority: {_quoted(ca)}"]
+    lines += [f"    tls-server-name: {API_NAME}", "users:"]
+    for user in CONTEXTS.values():
+        lines += [f"- name: {user}", "  user:", f"    token: {_quoted(tokens[user])}"]
+    lines.append("contexts:")
+    for context, user in CONTEXTS.items():
+        lines += [f"- name: {context}", f"  context: {{cluster: lab, user: {user}, namespace: default}}"]
+    lines.append("current-context: lab")
+    write_private(folder.kubeconfig, "\n".join(lines) + "\n")
+
+
+def write_profiles(folder: LabFolder) -> None:
+    """The lab's profiles: one per route that exists."""
+    lines = ["# Written by the lab; it goes when the lab ends.", "version = 1", "", "[profile.lab-direct]"]
+    lines += ['title = "Practice cluster, straight"', 'tags = ["practice"]']
+    lines.append(f'cluster = {{ kubeconfig = {_quoted(folder.kubeconfig)}, context = "lab" }}')
+    write_private(folder.config / "profiles.toml", "\n".join(lines) + "\n")

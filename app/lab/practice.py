@@ -1,0 +1,140 @@
+"""The practice ground as one thing: cluster, door, faults, folder and control channel, opened and closed together."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from aiohttp import web
+
+from app.lab.api import make_app
+from app.lab.certificates import Certificates, make_certificates
+from app.lab.config_folder import CONTEXTS, LabFolder, lab_folder, write_kubeconfig, write_profiles
+from app.lab.control import ControlServer, Request
+from app.lab.door import HOST, Door
+from app.lab.estate import Estate
+from app.lab.faults import FAULTS, FaultBoard
+from app.lab.kubelet import Cluster
+from app.lab.log_files import FILE_LIMIT
+from app.lab.store import Store, Users
+from app.tasks import TaskOwner
+
+SHUTDOWN_LIMIT = 1.0
+"""Seconds that answers under way get when the lab ends; its door has reset them all before."""
+
+EstateKind = Literal["living", "none"]
+
+
+class Lab:
+    """A running lab. Make one with `async with Lab.open() as lab`."""
+
+    def __init__(self, folder: LabFolder, certificates: Certificates, seed: int, log_limit: int) -> None:
+        self.store = Store(rng=random.Random(seed))
+        self.cluster = Cluster(self.store, seed=seed, log_limit=log_limit)
+        """The emulated cluster: tests add, change and delete pods and write log lines through it."""
+        self.tokens = {user: f"lab-{user}-{secrets.token_hex(16)}" for user in CONTEXTS.values()}
+        """User name (admin, restricted, nobody) to bearer token."""
+        self.users = Users({token: user for user, token in self.tokens.items()})
+        self.faults = FaultBoard(self.cluster, self.users)
+        self.door: Door
+        self.ended = asyncio.Event()
+        """Set when somebody asked over the control channel that the lab ends."""
+        self._folder = folder
+        self._certificates = certificates
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        *,
+        seed: int = 1,
+        folder: Path | None = None,
+        estate: EstateKind = "living",
+        log_limit: int = FILE_LIMIT,
+    ) -> AsyncIterator[Lab]:
+        """Start a lab and remove all of it at the end. `folder` must be new or empty; without one it is temporary.
+
+        `estate="none"` is an empty cluster for tests that add their own pods. `log_limit` is the size in bytes at which
+        a container's log is rotated. Raises OSError when the folder cannot be made.
+        """
+        async with AsyncExitStack() as stack:
+            place = stack.enter_context(lab_folder(folder))
+            lab = cls(place, make_certificates(place.root), seed, log_limit)
+            if estate == "living":
+                living = Estate(lab.cluster, seed=seed)
+                living.populate()
+                owner = await stack.enter_async_context(TaskOwner("lab estate"))
+                owner.spawn(living.run(), name="life")
+            else:
+                lab.cluster.add_namespace("default")
+            await lab._listen(stack)
+            stack.push_async_callback(lab.faults.aclose)
+            await stack.enter_async_context(ControlServer(place, lab.handle))
+            yield lab
+
+    async def _listen(self, stack: AsyncExitStack) -> None:
+        app = make_app(self.store, self.cluster.logs, self.users, self.faults)
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_LIMIT)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, HOST, 0, ssl_context=self._certificates.server_context()).start()
+        self.door = await stack.enter_async_context(Door(int(runner.addresses[0][1])))
+        self.faults.add_door("api", self.door)
+        write_kubeconfig(self._folder, self.door.port, self._certificates.ca, self.tokens)
+        write_profiles(self._folder)
+
+    @property
+    def config_dir(self) -> Path:
+        """The folder for JUMPDECK_CONFIG_DIR."""
+        return self._folder.config
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The kubeconfig with the contexts lab (admin), lab-restricted and lab-nobody."""
+        return self._folder.kubeconfig
+
+    @property
+    def ca_pem(self) -> Path:
+        """The certificate of the lab's own authority."""
+        return self._certificates.ca
+
+    @property
+    def api_url(self) -> str:
+        """The API server as a client reaches it: through the door."""
+        return f"https://{HOST}:{self.door.port}"
+
+    async def fault(
+        self, name: str, place: str | None = None, on: bool = True, *, seconds: float | None = None
+    ) -> None:
+        """Switch a fault; in effect on return. Raises UsageError for an unknown one."""
+        await self.faults.switch(name, place, on, seconds)
+
+    async def handle(self, request: Request) -> dict[str, Any]:
+        """Answer a request of the control channel: ping, fault, faults or stop."""
+        command = request.get("command")
+        if command == "fault":
+            seconds = request.get("seconds")
+            place = request.get("place")
+            await self.faults.switch(
+                str(request.get("name", "")),
+                None if place is None else str(place),
+                bool(request.get("on", True)),
+                None if seconds is None else float(seconds),
+            )
+        elif command == "stop":
+            self.ended.set()
+        elif command not in ("ping", "status", "faults"):
+            return {"error": _unknown(str(command))}
+        known = [{"name": fault.name, "sentence": fault.sentence, "lasting": fault.lasting} for fault in FAULTS]
+        facts = {"config_dir": str(self.config_dir), "kubeconfig": str(self.kubeconfig), "api": self.api_url}
+        return {"ok": True, "faults": known, "on": self.faults.active(), **facts}
+
+
+def _unknown(command: str) -> dict[str, Any]:
+    title = f"the lab does not know the command {command!r}"
+    return {"title": title, "detail": "", "hint": "Is it of another version?", "code": "JD-LAB-COMMAND", "exit_code": 1}
