@@ -19,7 +19,7 @@ from app.cluster.pod_decode import decode_pod_list, decode_watch_event
 from app.dialer import Link
 from app.errors import JumpdeckError, Recovery, RouteError
 from app.rows import PodRow, PodSnapshot, Staleness
-from app.tasks import Backoff, TaskOwner
+from app.tasks import CLOSE_LIMIT, Backoff, spawn
 
 PAGE = 500
 """Pods per page: about 3 MB or 10 ms of decoding, between which the loop breathes; kubectl's own page size."""
@@ -29,6 +29,9 @@ PAGE_LIMIT = 60.0
 
 MAX_RESTARTS = 3
 """Lists begun again because the continue token had expired, before the server is given a rest."""
+
+BUSY_TRIES = 5
+"""Times that a page is asked for again when the server is busy (429): it asks for a second or so each time."""
 
 EVENT_LIMIT = 8 << 20
 """Bytes of one watch event: an object has at most 1.5 MiB in etcd, its JSON can be a few times that."""
@@ -101,11 +104,23 @@ async def raw_pages(api: ApiClient, path: str, params: dict[str, str | int]) -> 
     token = PageToken()
     while True:
         more: dict[str, str | int] = {"continue": token.value} if token.value else {}
-        body = await api.get(path, {**params, "limit": PAGE, **more}, accept=_JSON, timeout=PAGE_LIMIT)
+        body = await _page(api, path, {**params, "limit": PAGE, **more})
         token.value = ""
         yield body, token
         if not token.value:
             return
+
+
+async def _page(api: ApiClient, path: str, params: dict[str, str | int]) -> bytes:
+    backoff = Backoff()
+    while True:
+        try:
+            return await api.get(path, params, accept=_JSON, timeout=PAGE_LIMIT)
+        except JumpdeckError as error:
+            # Busy is no failure of the list: the server names its wait and the token stays good.
+            if error.code != "JD-API-BUSY" or backoff.tries == BUSY_TRIES:
+                raise
+            await asyncio.sleep(backoff.next(error.retry_after))
 
 
 @dataclass
@@ -194,12 +209,19 @@ class _Place:
     silent: int = 0
 
 
+OnChange = Callable[[str, PodRow], None]
+"""Called with LISTED (the first list), ADDED, MODIFIED or DELETED, and the row."""
+
+
 class _Board:
     """Puts the places together and hands over snapshots, at most one per COALESCE seconds."""
 
-    def __init__(self, places: list[_Place], publish: Callable[[PodSnapshot], None]) -> None:
+    def __init__(
+        self, places: list[_Place], publish: Callable[[PodSnapshot], None], on_change: OnChange | None
+    ) -> None:
         self._places = places
         self._publish = publish
+        self.on_change = on_change
         self._revision = 0
         self._last = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -251,25 +273,23 @@ class PodWatch:
         self._params = selectors(scope)
         self._random = random.Random()  # noqa: S311 (spreads load, hides nothing)
 
-    async def run(self, publish: Callable[[PodSnapshot], None]) -> None:
+    async def run(self, publish: Callable[[PodSnapshot], None], on_change: OnChange | None = None) -> None:
         """Hand over snapshots until cancelled, or until no namespace of the scope can be read for good.
 
-        In that case the last snapshot is STALE and carries the error; nothing is raised. `publish` runs in the loop.
+        In that case the last snapshot is STALE and carries the error; nothing is raised. `publish` runs in the loop,
+        and so does `on_change`, which is told of every single change, also of those that a new list brings to light.
         """
         places = [_Place(namespace) for namespace in self._scope.namespaces or ("",)]
-        board = _Board(places, publish)
+        board = _Board(places, publish, on_change)
+        keepers = [spawn(self._keep(place, board), name=f"pods of {place.namespace or '*'}") for place in places]
         try:
-            async with TaskOwner("pods") as owner:
-                names = [place.namespace or "all namespaces" for place in places]
-                await asyncio.gather(
-                    *(
-                        owner.spawn(self._keep(place, board), name=name)
-                        for place, name in zip(places, names, strict=True)
-                    )
-                )
+            await asyncio.gather(*keepers)
             board.flush()
         finally:
             board.close()
+            for keeper in keepers:
+                keeper.cancel()
+            await asyncio.wait(keepers, timeout=CLOSE_LIMIT)
 
     async def _keep(self, place: _Place, board: _Board) -> None:
         """List and watch one place; returns when it has failed for good."""
@@ -328,7 +348,9 @@ class PodWatch:
         await self._link.wait_up()
         rows, version = await _list_one(self._api, place.namespace, self._scope, on_page)
         # Taken as a whole: what vanished while nobody watched is gone from here, too.
-        place.rows = {row.uid: row for row in rows}
+        before, place.rows = place.rows, {row.uid: row for row in rows}
+        if board.on_change is not None:
+            _tell_differences(board.on_change, {} if loading else before, place.rows, "LISTED" if loading else "ADDED")
         self._live(place, board)
         place.version, place.silent = version, 0
 
@@ -371,7 +393,7 @@ class PodWatch:
             heard = time.monotonic()
             something = True
             place.silent = 0
-            await self._apply(lines.feed(chunk), place)
+            await self._apply(lines.feed(chunk), place, board.on_change)
             self._live(place, board)
 
     async def _given_up(self, heard: float, end: float) -> bool:
@@ -384,7 +406,7 @@ class PodWatch:
         now = time.monotonic()
         return now - heard > IDLE_LIMIT or now > end
 
-    async def _apply(self, lines: list[bytes], place: _Place) -> None:
+    async def _apply(self, lines: list[bytes], place: _Place, on_change: OnChange | None) -> None:
         rows = place.rows
         turn = time.perf_counter() + BUDGET
         for line in lines:
@@ -399,11 +421,26 @@ class PodWatch:
                     rows.pop(row.uid, None)
                 else:
                     rows[row.uid] = row
+                if on_change is not None:
+                    on_change(event.kind, row)
             if event.resource_version:
                 place.version = event.resource_version
             if time.perf_counter() > turn:
                 await asyncio.sleep(0)
                 turn = time.perf_counter() + BUDGET
+
+
+def _tell_differences(tell: OnChange, before: dict[str, PodRow], after: dict[str, PodRow], new: str) -> None:
+    """What a list brought to light that no event had told."""
+    for uid, row in before.items():
+        if uid not in after:
+            tell("DELETED", row)
+    for uid, row in after.items():
+        old = before.get(uid)
+        if old is None:
+            tell(new, row)
+        elif old != row:
+            tell("MODIFIED", row)
 
 
 _AT_ONCE = 0.05

@@ -1,0 +1,205 @@
+"""`jumpdeck pods`: pods as `kubectl get pods` prints them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from app.cluster.pods import PodScope
+    from app.cluster.reader import ClusterReader
+    from app.rows import PodRow, PodSnapshot
+
+MIN_WIDTH = 6
+"""Least width of a column with its padding, as kubectl's tab writer has it."""
+
+PADDING = 3
+"""Blanks between two columns."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The words and flags of the command."""
+    from app.cli.arguments import add_connection_flags
+
+    parser.add_argument("profile", metavar="PROFILE")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "-n", "--namespace", action="append", default=[], metavar="NS,NS",
+        help="namespaces, separated by commas or given several times",
+    )  # fmt: skip
+    where.add_argument("-A", "--all-namespaces", action="store_true", help="all namespaces")
+    parser.add_argument("-l", "--selector", default="", metavar="SEL", help="label selector, as kubectl takes it")
+    parser.add_argument("-o", "--output", default="table", choices=("table", "wide", "json", "name"))
+    parser.add_argument("-w", "--watch", action="store_true", help="after the list, print every change")
+    parser.add_argument("--no-headers", action="store_true", help="without the line of headings")
+    add_connection_flags(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the pods and return the exit code. Raises JumpdeckError."""
+    from app.cli.frame import run_async
+    from app.errors import UsageError
+
+    if args.watch and args.output == "json":
+        raise UsageError(
+            "-o json does not go with -w", "a watch prints rows", "Leave one of them out.", code="JD-USAGE-ARGUMENTS"
+        )
+    return run_async(_main(args))
+
+
+async def _main(args: argparse.Namespace) -> int:
+    from app.cli.frame import open_profile_session
+    from app.cluster.pods import PodScope
+
+    async with open_profile_session(args.profile, args) as session:
+        reader = session.reader
+        scope = PodScope(chosen_namespaces(args, reader), args.selector)
+        if args.watch:
+            return await _watch(reader, scope, args)
+        if args.output == "json":
+            return await _print_json(reader, scope)
+        return await _print_list(reader, scope, args)
+
+
+def chosen_namespaces(args: argparse.Namespace, reader: ClusterReader) -> tuple[str, ...]:
+    """The namespaces to look in; empty means all."""
+    if args.all_namespaces:
+        return ()
+    named = [name.strip() for part in args.namespace for name in part.split(",") if name.strip()]
+    return tuple(dict.fromkeys(named)) or reader.home_namespaces
+
+
+class Columns:
+    """Rows set in columns as kubectl sets them: widths never shrink from one piece to the next."""
+
+    def __init__(self, *, wide: bool, namespaced: bool, headers: bool) -> None:
+        self._wide, self._namespaced = wide, namespaced
+        self._widths: list[int] = []
+        self._headers_due = headers
+
+    def text(self, rows: Iterable[PodRow], now: float) -> str:
+        """The lines of these rows, the headings before the first ones. `now` (POSIX seconds) dates the ages."""
+        from app.pod_cells import HEADERS, WIDE_HEADERS, cells
+
+        lines = [
+            (row.namespace, *cells(row, now, wide=self._wide)) if self._namespaced else cells(row, now, wide=self._wide)
+            for row in rows
+        ]
+        if not lines:
+            return ""
+        if self._headers_due:
+            self._headers_due = False
+            headers = WIDE_HEADERS if self._wide else HEADERS
+            lines.insert(0, ("NAMESPACE", *headers) if self._namespaced else headers)
+        columns = zip(*lines, strict=True)
+        widths = [max(MIN_WIDTH, PADDING + max(map(len, column))) for column in columns]
+        self._widths = [max(pair) for pair in zip(widths, self._widths or widths, strict=True)]
+        # The last column is not padded.
+        form = "".join(f"%-{width}s" for width in self._widths[:-1]) + "%s\n"
+        return "".join([form % line for line in lines])
+
+
+async def _print_list(reader: ClusterReader, scope: PodScope, args: argparse.Namespace) -> int:
+    import time
+
+    from app.cluster.pods import list_pods
+
+    found = await list_pods(reader.api, scope)
+    if not found.rows:
+        _say_nothing_found(scope)
+    elif args.output == "name":
+        sys.stdout.write("".join(f"pod/{row.name}\n" for row in found.rows))
+    else:
+        sys.stdout.write(_columns(scope, args).text(found.rows, time.time()))
+    sys.stdout.flush()
+    return 0
+
+
+def _columns(scope: PodScope, args: argparse.Namespace) -> Columns:
+    return Columns(wide=args.output == "wide", namespaced=len(scope.namespaces) != 1, headers=not args.no_headers)
+
+
+def _say_nothing_found(scope: PodScope) -> None:
+    from app.cli.frame import say
+    from app.text import clean
+
+    names = clean(", ".join(scope.namespaces))
+    many = "s" if len(scope.namespaces) > 1 else ""
+    say(f"No resources found in {names} namespace{many}." if names else "No resources found")
+
+
+async def _print_json(reader: ClusterReader, scope: PodScope) -> int:
+    from app.cli.pod_json import items_of_page
+    from app.cluster.pods import pods_path, raw_pages, selectors
+
+    out = sys.stdout
+    out.write('{\n    "apiVersion": "v1",\n    "items": [')
+    count = 0
+    for namespace in scope.namespaces or ("",):
+        async for body, token in raw_pages(reader.api, pods_path(namespace), selectors(scope)):
+            items, token.value = items_of_page(body)
+            for item in items:
+                out.write(("," if count else "") + "\n        " + item)
+                count += 1
+    out.write("\n    ]," if count else "],")
+    out.write('\n    "kind": "List",\n    "metadata": {\n        "resourceVersion": ""\n    }\n}\n')
+    out.flush()
+    return 0
+
+
+async def _watch(reader: ClusterReader, scope: PodScope, args: argparse.Namespace) -> int:
+    printer = WatchPrinter(_columns(scope, args), names=args.output == "name")
+    await reader.pods(scope).run(printer.on_snapshot, printer.on_change)
+    printer.flush()
+    assert printer.error is not None
+    raise printer.error
+
+
+class WatchPrinter:
+    """Prints the first list as one table and then a line for every change."""
+
+    def __init__(self, columns: Columns, *, names: bool) -> None:
+        self._columns = columns
+        self._names = names
+        self._listed: list[PodRow] = []
+        self._stale = False
+        self.error: Exception | None = None
+
+    def on_change(self, kind: str, row: PodRow) -> None:
+        """One pod, as the list or an event told it."""
+        if kind == "LISTED":
+            self._listed.append(row)
+            return
+        self.flush()
+        self._write([row])
+
+    def on_snapshot(self, snapshot: PodSnapshot) -> None:
+        """How the watch stands: the first list is complete, or the link is lost, or back."""
+        from app.cli.frame import say
+        from app.rows import Staleness
+
+        self.error = snapshot.error
+        if snapshot.staleness is Staleness.LIVE:
+            self.flush()
+        stale = snapshot.staleness is Staleness.STALE
+        if stale and not self._stale and snapshot.error is not None:
+            say(f"jumpdeck: not up to date: {snapshot.error.title}")
+        elif self._stale and not stale:
+            say("jumpdeck: up to date again")
+        self._stale = stale
+        sys.stdout.flush()
+
+    def flush(self) -> None:
+        """Print what was listed."""
+        rows, self._listed = self._listed, []
+        self._write(rows)
+
+    def _write(self, rows: list[PodRow]) -> None:
+        import time
+
+        if self._names:
+            sys.stdout.write("".join(f"pod/{row.name}\n" for row in rows))
+        else:
+            sys.stdout.write(self._columns.text(rows, time.time()))
