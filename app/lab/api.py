@@ -7,20 +7,18 @@ It answers as the recorded v1.36 server does, for reading. Writing objects is no
 from __future__ import annotations
 
 import asyncio
-import gzip
 import random
 import uuid
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from app.lab import discovery
-from app.lab.accept import choose, clauses
+from app.lab import about
+from app.lab.accept import choose
 from app.lab.access import Asked, User, require, user_named
+from app.lab.answers import encoded, page_not_found
 from app.lab.lists import list_body, object_body
 from app.lab.options import read, truth
 from app.lab.resources import GROUPS, Resource, find
@@ -29,13 +27,6 @@ from app.lab.statuses import StatusError, method_not_allowed, not_found
 from app.lab.store import Entry, Faults, LogBook, NoFaults, Store, Users
 from app.lab.watches import Watch, scope_of
 
-GZIP_FROM = 128 * 1024
-"""Bytes of an answer from which on it is compressed for those who ask, as in apiserver's response writer."""
-
-CHUNKED_FROM = 2_048
-"""Bytes above which an answer is sent chunked instead of with a Content-Length, as Go's server does."""
-
-_JSON, _TEXT = "application/json", "text/plain; charset=utf-8"
 _FLOW = {
     "X-Kubernetes-Pf-Flowschema-Uid": "5f0f1c66-58c4-4f43-8c4b-3d1f0d6f1a01",
     "X-Kubernetes-Pf-Prioritylevel-Uid": "0f2b6a0e-6d5c-4a6c-9a5e-2f6c1f0f7b02",
@@ -79,38 +70,12 @@ def _target(segments: list[str]) -> _Target | None:
     return _Target(group, version, rest[0], "", *rest[1:3])
 
 
-async def _body(request: web.Request, body: bytes, content_type: str = _JSON, status: int = 200) -> web.Response:
-    """An answer, compressed where the client asks and it is worth it."""
-    headers = {"Content-Type": content_type}
-    if len(body) > GZIP_FROM and "gzip" in request.headers.get("Accept-Encoding", ""):
-        body = await asyncio.to_thread(gzip.compress, body, 1)
-        headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
-    response = web.Response(status=status, body=body, headers=headers)
-    if len(body) > CHUNKED_FROM:
-        response.enable_chunked_encoding()
-    return response
-
-
-def _page_not_found() -> web.Response:
-    headers = {"Content-Type": _TEXT, "X-Content-Type-Options": "nosniff"}
-    return web.Response(status=404, body=b"404 page not found\n", headers=headers)
-
-
 class ApiServer:
     """Answers requests; one for each store."""
 
     def __init__(self, store: Store, logs: LogBook, users: Users, faults: Faults) -> None:
         self._store, self._logs, self._users, self._faults = store, logs, users, faults
         self._audit = random.Random(0)
-        self._plain: dict[str, Callable[[web.Request, list[str]], Awaitable[web.Response]]] = {
-            "version": self._version,
-            "readyz": self._health,
-            "livez": self._health,
-            "healthz": self._health,
-            "openapi": self._openapi,
-            "api": self._api,
-            "apis": self._apis,
-        }
 
     async def decorate(self, _request: web.Request, response: web.StreamResponse) -> None:
         """Give every answer the headers of an API server, and the date of the store's clock."""
@@ -147,11 +112,10 @@ class ApiServer:
         target = _target(segments)
         if target is None:
             require(user, Asked(request.method.lower(), path=request.path))
-            answer = self._plain.get(segments[0])
-            return await answer(request, segments[1:]) if answer else _page_not_found()
+            return await about.answer(request, segments)
         require(user, target.asked(request))
         if target.version != "v1" or (target.group and target.group not in GROUPS):
-            return _page_not_found()
+            return page_not_found()
         resource = find(target.group, target.version, target.resource)
         if resource is None:
             raise StatusError(404, "NotFound", "the server could not find the requested resource", {})
@@ -164,7 +128,7 @@ class ApiServer:
             raise method_not_allowed()
         raw = await request.read()
         answer = review(resource, user, raw, request.content_type, self._store.clock())
-        return await _body(request, answer + b"\n", status=201)
+        return await encoded(request, answer + b"\n", status=201)
 
     async def _objects(self, request: web.Request, resource: Resource, target: _Target) -> web.StreamResponse:
         if request.method == "PATCH" and not target.subresource and request.content_type not in _PATCHES:
@@ -208,54 +172,11 @@ class ApiServer:
 
     async def _formed(self, request: web.Request, body: bytes, kind: str) -> web.Response:
         if kind != "yaml":
-            return await _body(request, body + b"\n")
+            return await encoded(request, body + b"\n")
         import yaml
 
         text = await asyncio.to_thread(yaml.safe_dump, msgspec.json.decode(body))
-        return await _body(request, text.encode(), "application/yaml")
-
-    async def _json(self, request: web.Request, answer: Any) -> web.Response:
-        return await _body(request, msgspec.json.encode(answer) + b"\n")
-
-    async def _version(self, request: web.Request, rest: list[str]) -> web.Response:
-        return _page_not_found() if rest else await _body(request, discovery.version())
-
-    async def _health(self, request: web.Request, _rest: list[str]) -> web.Response:
-        name = request.path.strip("/")
-        text = discovery.health(name, verbose=truth(request.query.get("verbose")))
-        return await _body(request, text.encode(), _TEXT)
-
-    async def _openapi(self, request: web.Request, rest: list[str]) -> web.Response:
-        if rest == ["v3"]:
-            return await _body(request, msgspec.json.encode(discovery.openapi_index()), _TEXT)
-        schema = discovery.openapi_schema("/".join(rest[1:])) if rest[:1] == ["v3"] else None
-        return _page_not_found() if schema is None else await self._json(request, schema)
-
-    async def _api(self, request: web.Request, rest: list[str]) -> web.Response:
-        if rest:
-            return await self._json(request, discovery.resource_list("")) if rest == ["v1"] else _page_not_found()
-        return await self._discovered(request, discovery.api_versions(request.host), core=True)
-
-    async def _apis(self, request: web.Request, rest: list[str]) -> web.Response:
-        if not rest:
-            return await self._discovered(request, discovery.group_list(), core=False)
-        if rest[0] not in GROUPS or rest[1:] not in ([], ["v1"]):
-            return _page_not_found()
-        return await self._json(request, (discovery.resource_list if rest[1:] else discovery.one_group)(rest[0]))
-
-    async def _discovered(self, request: web.Request, plain: discovery.Json, *, core: bool) -> web.Response:
-        """The plain answer, or everything at once for a client that prefers so (kubectl does)."""
-        for name, asked in clauses(request.headers.get("Accept", "")):
-            version = asked.get("v", "")
-            if name != _JSON or version not in ("", "v2", "v2beta1"):
-                continue
-            if asked.get("as") == "APIGroupDiscoveryList":
-                body = msgspec.json.encode(discovery.aggregated(version, core=core)) + b"\n"
-                kind = f"{_JSON};g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
-                return await _body(request, body, kind)
-            if "as" not in asked:
-                break
-        return await self._json(request, plain)
+        return await encoded(request, text.encode(), "application/yaml")
 
 
 def make_app(store: Store, logs: LogBook, users: Users, faults: Faults | None = None) -> web.Application:

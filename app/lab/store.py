@@ -159,7 +159,8 @@ def key_of(namespace: str, name: str) -> str:
 class Store:
     """Objects by resource (`pods`, `events`, `namespaces`, `nodes`, `deployments`, …). One event loop only.
 
-    `clock` gives seconds since the epoch; `rng` makes the uids, so that a seed gives the same cluster again.
+    `clock` gives seconds since the epoch; `rng` makes the uids, so that a seed gives the same cluster again; `first`
+    is the revision to start from.
     """
 
     def __init__(
@@ -168,13 +169,14 @@ class Store:
         clock: Callable[[], float] = time.time,
         rng: random.Random | None = None,
         history: int = HISTORY,
+        first: int = FIRST_REVISION,
     ) -> None:
         self.clock = clock
         self.rng = rng or random.Random()
-        self.revision = FIRST_REVISION
+        self.revision = first
         """The newest revision of the whole store."""
         self._limit = history
-        self._oldest = FIRST_REVISION - 1
+        self._oldest = first - 1
         self._tables: dict[str, _Table] = {}
         self._subscriptions: dict[str, set[Subscription]] = {}
 
