@@ -43,8 +43,8 @@ class TrustedCommand:
         content = json.dumps([self.argv, sorted(self.env), self.program_hash], ensure_ascii=True)
         return "SHA256:" + hashlib.sha256(content.encode()).hexdigest()
 
-    def lines(self) -> list[str]:
-        """What to show before asking; harmless text."""
+    def describe(self) -> str:
+        """What to show before asking, one fact a line; harmless text."""
         shown = " ".join(_quoted(clean(part)) for part in self.argv)
         lines = [f"command      {shown}"]
         if self.env:
@@ -52,7 +52,7 @@ class TrustedCommand:
         real = os.path.realpath(self.argv[0])
         if real != self.argv[0]:
             lines.append(f"leads to     {clean(real)}")
-        return [*lines, f"program      SHA-256 {self.program_hash}", f"fingerprint  {self.fingerprint}"]
+        return "\n".join([*lines, f"program      SHA-256 {self.program_hash}", f"fingerprint  {self.fingerprint}"])
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import datetime as dt
 import ipaddress
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -146,6 +147,13 @@ async def raw_server(talk: Talker, context: ssl.SSLContext | None = None) -> Asy
             if task is not None:
                 task.cancel()
         await asyncio.gather(*(task for task in running if task), return_exceptions=True)
+
+
+def unused_port() -> int:
+    """A port on which nothing listens."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
 
 
 def access_to(

@@ -59,8 +59,8 @@ class Access:
     base_path: str = ""
     context_version: Callable[[], int] = field(default=lambda: 0, repr=False)
     """Grows when the client certificate changes, so that a new context is made."""
-    chosen: kubeconfig.Chosen | None = field(default=None, repr=False)
-    """The kubeconfig's context, for a kubeconfig made for another program."""
+    certificate: Callable[[], tls.ClientCertificate | None] = field(default=lambda: None, repr=False)
+    """The client certificate of the last credential."""
     ca: bytes | None = field(default=None, repr=False)
 
     @property
@@ -224,7 +224,7 @@ async def _from_kubeconfig(profile: Profile, cluster: KubeconfigCluster, asker: 
         proxy=_proxy(profile, entry.host, entry.proxy_url, entry.server),
         base_path=entry.base_path,
         context_version=getattr(credentials, "certificate_version", lambda: 0),
-        chosen=chosen,
+        certificate=certificate,
         ca=ca,
     )
 

@@ -106,9 +106,9 @@ _RULES: tuple[_Rule, ...] = (
           kind=RefusedError, layer="token", recovery=_PERSON),
     _Rule((403,), "JD-API-ANONYMOUS", "The cluster does not know who we are",
           "The kubeconfig user carries no credential that the cluster accepts.",
-          words='User "system:anonymous"', kind=RefusedError),
+          words='User "system:anonymous"', kind=RefusedError, layer="rbac"),
     _Rule((403,), "JD-API-FORBIDDEN", "The cluster refused it", "Ask an administrator for a role that allows it.",
-          kind=RefusedError),
+          kind=RefusedError, layer="rbac"),
     _Rule((404,), "JD-API-NO-NODE-LOG", "The log is not there", "The container may be gone from its node.",
           words="containerLogs|log file", kind=NotFoundError, layer="log"),
     _Rule((404,), "JD-API-NO-PATH", "The server does not have this part of the API",
@@ -334,6 +334,8 @@ def from_exception(error: BaseException, where: str, at: str) -> JumpdeckError:
         return RouteError("What answers does not speak HTTP as it should", f"{where}: {prose(str(error))}",
                           _CHECK_ADDRESS, code="JD-API-NOT-HTTP", layer="api")  # fmt: skip
     if isinstance(error, OSError):
+        if "[SSL" in str(error):  # aiohttp wraps an alert that comes after the handshake (TLS 1.3)
+            return from_tls(ssl.SSLError(str(error)), at, at)
         return from_os_error(error, at)
     if isinstance(error, aiohttp.ClientConnectionError) and "closed" in str(error).lower():
         return _closed_here(where)

@@ -22,7 +22,7 @@ _CLIENT_CERTIFICATE = ("CERTIFICATE_REQUIRED", "ALERT_BAD_CERTIFICATE", "ALERT_U
 
 def is_wrong_name(error: ssl.SSLCertVerificationError) -> bool:
     """Whether the certificate is good but for another name."""
-    return error.verify_code in _WRONG_NAME or "mismatch" in str(error).lower()
+    return getattr(error, "verify_code", 0) in _WRONG_NAME or "mismatch" in str(error).lower()
 
 
 def from_tls(error: Exception, at: str, name: str, names: tuple[str, ...] = ()) -> JumpdeckError:
@@ -46,7 +46,8 @@ def from_tls(error: Exception, at: str, name: str, names: tuple[str, ...] = ()) 
 def _from_certificate(
     error: ssl.SSLCertVerificationError, at: str, name: str, names: tuple[str, ...]
 ) -> JumpdeckError:
-    reason = prose(error.verify_message or error.reason or str(error))
+    reason = prose(getattr(error, "verify_message", "") or str(error))
+    code = getattr(error, "verify_code", 0)  # the systems' own verifiers set none
     if is_wrong_name(error):
         shown = ", ".join(clean(entry) for entry in names[:_MAX_NAMES]) or "other names"
         more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
@@ -54,14 +55,14 @@ def _from_certificate(
                       f"{at}: expected {clean(name)}, the certificate says {shown}{more}",
                       "Use one of its names as server or tls-server-name, or check that the address is right.",
                       Recovery.PERMANENT)  # fmt: skip
-    if error.verify_code == 10 or "expired" in reason:
+    if code == 10 or "expired" in reason:
         return _error("JD-TLS-EXPIRED", "The server's certificate has expired", f"{at}: {reason}",
                       "Whoever runs the cluster must renew it; check this computer's clock too.",
                       Recovery.PERMANENT)  # fmt: skip
-    if error.verify_code == 9 or "not yet valid" in reason:
+    if code == 9 or "not yet valid" in reason:
         return _error("JD-TLS-EARLY", "The server's certificate is not valid yet", f"{at}: {reason}",
                       "Check the clock of this computer.", Recovery.PERMANENT)  # fmt: skip
-    if error.verify_code in _NO_KNOWN_CA or "self" in reason or "issuer" in reason or "trust" in reason:
+    if code in _NO_KNOWN_CA or "self" in reason or "issuer" in reason or "trust" in reason:
         return _error("JD-TLS-UNKNOWN-CA", "The server's certificate is from an unknown CA", f"{at}: {reason}",
                       "Name the cluster's CA: ca-file in the profile, or certificate-authority in the kubeconfig.",
                       Recovery.PERMANENT)  # fmt: skip
@@ -70,7 +71,7 @@ def _from_certificate(
 
 
 def _from_protocol(error: ssl.SSLError, at: str) -> JumpdeckError:
-    reason = error.reason or str(error)
+    reason = getattr(error, "reason", None) or str(error)  # an error made by hand has no reason
     told = f"{at}: {prose(reason)}"
     if any(word in reason for word in _NOT_TLS):
         return _error("JD-TLS-NOT-TLS", "The server does not speak TLS", f"{told} (an HTTP or SSH port answers so)",

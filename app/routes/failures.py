@@ -50,10 +50,19 @@ _TABLE: dict[int, tuple[str, str, str, Recovery]] = {
 }  # fmt: skip
 
 
+_BY_CLASS: dict[type[OSError], int] = {
+    ConnectionResetError: errno.ECONNRESET, ConnectionRefusedError: errno.ECONNREFUSED,
+    BrokenPipeError: errno.EPIPE, ConnectionAbortedError: errno.ECONNABORTED,
+}  # fmt: skip
+"""Errors that a library made without a number."""
+
+
 def number_of(error: OSError) -> int | None:
     """The POSIX number of an error, also where Windows raised it."""
     found = getattr(error, "winerror", None) or error.errno
-    return _WINDOWS.get(found, found) if found is not None else None
+    if found is None:
+        return next((number for kind, number in _BY_CLASS.items() if isinstance(error, kind)), None)
+    return _WINDOWS.get(found, found)
 
 
 def from_os_error(error: OSError, at: str) -> RouteError:

@@ -1,0 +1,181 @@
+"""`jumpdeck exec PROFILE -- COMMAND…`: run kubectl, helm or k9s with a temporary kubeconfig that holds no secret."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from app.profiles.model import Profile
+
+_FLAGS = ("--write", "--no-input")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--write", action="store_true", help="confirm that a program may change a production cluster")
+    parser.add_argument("--no-input", action="store_true", help="never ask; fail with what to run first")
+    parser.add_argument("profile", metavar="PROFILE")
+    parser.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER, help="the program and its arguments")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the program; its exit code is ours. Raises JumpdeckError before it starts, never after."""
+    import asyncio
+
+    from app.errors import UsageError
+    from app.profiles.store import load
+
+    command = list(args.command)
+    while command and command[0] in _FLAGS:  # given between PROFILE and --
+        setattr(args, command.pop(0)[2:].replace("-", "_"), True)
+    if command[:1] == ["--"]:
+        del command[0]
+    if not command:
+        raise UsageError("No command to run", "", "For example: jumpdeck exec staging -- kubectl get pods",
+                         code="JD-USAGE-COMMAND")  # fmt: skip
+    profile = load().get(args.profile)
+    program = _find(command[0])
+    _guard(profile, command[0], write=args.write, may_ask=not args.no_input)
+    return asyncio.run(_run(profile, [program, *command[1:]], args))
+
+
+def _find(name: str) -> str:
+    import shutil
+
+    from app.errors import JumpdeckError
+    from app.text import clean
+
+    found = shutil.which(name)
+    if found is None:
+        raise JumpdeckError(f"{clean(name)} is not there", "no such program on PATH", "Install it, or give its path.",
+                            code="JD-EXEC-COMMAND")  # fmt: skip
+    return found
+
+
+def _guard(profile: Profile, program: str, *, write: bool, may_ask: bool) -> None:
+    """Say that the other program is not held to reading; on production ask for the profile's name or --write."""
+    from app.cli.frame import controlling_terminal, say
+    from app.errors import UsageError
+    from app.text import clean
+
+    if not profile.allow_write:
+        say(f"jumpdeck: {clean(program)} is not held to reading: it may change what this identity may change.")
+    if not profile.production or write:
+        return
+    if may_ask and controlling_terminal() is not None:
+        from app.cli.prompts import ask_line
+
+        question = f"{profile.name} is tagged production. Type its name to run {program}: "
+        if ask_line(question) == profile.name:
+            return
+    raise UsageError(
+        f"{profile.name} is tagged production", f"{clean(program)} could change it", "Add --write if that is meant.",
+        code="JD-EXEC-PRODUCTION",
+    )  # fmt: skip
+
+
+async def _run(profile: Profile, command: list[str], args: argparse.Namespace) -> int:
+    from app.tasks import spawn
+
+    signals = _Signals()
+    work = spawn(_lend_and_run(profile, command, args, signals), name="exec")
+    restore = signals.install(work)
+    try:
+        return await work
+    finally:
+        restore()
+
+
+async def _lend_and_run(profile: Profile, command: list[str], args: argparse.Namespace, signals: _Signals) -> int:
+    import asyncio
+    from contextlib import AsyncExitStack
+
+    from app.cli.frame import asker_for
+    from app.cluster.access import resolve_access
+    from app.cluster.lending import lent_kubeconfig
+    from app.dialer import Dialer
+    from app.routes.build import build_hops
+    from app.routes.direct import DirectDialer
+
+    try:
+        hops = build_hops(profile)
+        access = await resolve_access(profile, asker=asker_for(args))
+        await access.credentials.headers()  # a missing credential is said here, not by the other program
+        namespace = profile.namespaces[0] if profile.namespaces else access.namespace
+        async with AsyncExitStack() as stack:
+            far_end: Dialer = DirectDialer(target=(access.host, access.port))
+            for hop in hops:
+                far_end = await stack.enter_async_context(hop.open(far_end))
+            kubeconfig = await stack.enter_async_context(lent_kubeconfig(access, profile.name, namespace))
+            return await _child(command, kubeconfig, signals)
+    except asyncio.CancelledError:
+        if signals.got is None:
+            raise
+        return 128 + signals.got
+
+
+async def _child(command: list[str], kubeconfig: Path, signals: _Signals) -> int:
+    """The program with our input and output, until it ends."""
+    import asyncio
+    import os
+
+    from app.errors import JumpdeckError
+    from app.text import prose
+
+    try:
+        process = await asyncio.create_subprocess_exec(*command, env={**os.environ, "KUBECONFIG": str(kubeconfig)})
+    except OSError as exc:
+        detail = prose(f"{command[0]}: {exc.strerror}")
+        raise JumpdeckError("The program cannot be started", detail, "Is it a program for this computer?",
+                            code="JD-EXEC-COMMAND") from exc  # fmt: skip
+    signals.process = process
+    code = await process.wait()
+    return 128 - code if code < 0 else code
+
+
+class _Signals:
+    """Signals to us end the preparation, and are passed on to the program once it runs.
+
+    What the terminal sends (interrupt, quit) reaches the program by itself: that is only survived here.
+    """
+
+    def __init__(self) -> None:
+        self.process: asyncio.subprocess.Process | None = None
+        self.got: int | None = None
+
+    def install(self, work: asyncio.Task[int]) -> Callable[[], None]:
+        """Begin to listen; returns how to end that."""
+        import asyncio
+        import signal
+        import sys
+        from functools import partial
+
+        loop = asyncio.get_running_loop()
+        if sys.platform == "win32":  # the console tells every program on it
+            old = signal.signal(signal.SIGINT, lambda number, _: self._take(number, work, passing=False))
+
+            def put_back() -> None:
+                signal.signal(signal.SIGINT, old)
+
+            return put_back
+        numbers = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
+        by_terminal = (signal.SIGINT, signal.SIGQUIT) if sys.stdin is not None and sys.stdin.isatty() else ()
+        for number in numbers:
+            loop.add_signal_handler(number, partial(self._take, number, work, passing=number not in by_terminal))
+
+        def restore() -> None:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+        return restore
+
+    def _take(self, number: int, work: asyncio.Task[int], *, passing: bool) -> None:
+        if self.process is None:
+            self.got = number
+            work.get_loop().call_soon_threadsafe(work.cancel)
+        elif passing and self.process.returncode is None:
+            self.process.send_signal(number)

@@ -1,0 +1,215 @@
+"""A private kubeconfig for another program, and the channel over which it gets its credential from this process.
+
+The file holds no secret: its `exec` entry runs `jumpdeck credential`, which asks here. POSIX: a 0600 socket in a 0700
+folder, and the peer's user is checked where the system tells it. Windows: a named pipe of random name with a key in
+the private folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import struct
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from app.cluster.access import Access
+from app.cluster.kubeconfig import is_loopback
+from app.errors import JumpdeckError
+
+API_VERSION = "client.authentication.k8s.io/v1"
+PREFIX = "jumpdeck-exec-"
+KEY_FILE = "key"
+ANSWER_LIMIT = 256 << 10
+"""Bytes of an answer: a token, or a certificate with its key."""
+ANSWER_SECONDS = 45.0
+"""Seconds for one answer: the credential may come from a command that itself may take 30."""
+
+
+@asynccontextmanager
+async def lent_kubeconfig(access: Access, name: str, namespace: str) -> AsyncIterator[Path]:
+    """A kubeconfig whose one context reaches the cluster with our identity, for as long as the caller stays inside.
+
+    Raises JumpdeckError (JD-EXEC-FOLDER) when there is no private place for it.
+    """
+    sweep()
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+    except OSError as exc:
+        raise JumpdeckError("No place for the temporary kubeconfig", str(exc.strerror), "Set TMPDIR to a folder.",
+                            code="JD-EXEC-FOLDER") from exc  # fmt: skip
+    try:
+        async with _channel(access, folder) as address:
+            yield _write(folder / "config", describe(access, name, namespace, address))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write(path: Path, config: dict[str, Any]) -> Path:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(handle, "wb") as file:
+        file.write(json.dumps(config, indent=1).encode())
+    return path
+
+
+def describe(access: Access, name: str, namespace: str, address: str) -> dict[str, Any]:
+    """The kubeconfig as data; it names the server, what it must prove, and where to ask for the credential."""
+    scheme = access.server.partition(":")[0]
+    host = f"[{access.host}]" if ":" in access.host else access.host
+    cluster: dict[str, Any] = {"server": f"{scheme}://{host}:{access.port}{access.base_path}"}
+    if access.tls_name != access.host:
+        cluster["tls-server-name"] = access.tls_name
+    if access.ca is not None:
+        cluster["certificate-authority-data"] = base64.b64encode(access.ca).decode()
+    if access.proxy is not None and not is_loopback(access.host):
+        cluster["proxy-url"] = access.proxy
+    # -P: the folder in which the other program runs must not lend us modules.
+    run = {
+        "apiVersion": API_VERSION, "command": sys.executable, "args": ["-P", "-m", "jumpdeck", "credential", address],
+        "interactiveMode": "Never", "provideClusterInfo": False,
+    }  # fmt: skip
+    return {
+        "apiVersion": "v1", "kind": "Config", "current-context": name,
+        "clusters": [{"name": name, "cluster": cluster}],
+        "users": [{"name": name, "user": {"exec": run}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name, "namespace": namespace}}],
+    }  # fmt: skip
+
+
+async def answer(access: Access) -> bytes:
+    """The ExecCredential for the other program, or an object with `error` when there is none."""
+    try:
+        header = (await access.credentials.headers()).get("Authorization", "")
+    except JumpdeckError as exc:
+        return json.dumps({"error": exc.lines()}).encode()
+    status: dict[str, str] = {}
+    if header:
+        status["token"] = header.removeprefix("Bearer ")
+    certificate = access.certificate()
+    if certificate is not None:
+        status["clientCertificateData"] = certificate.chain.decode("ascii", "replace")
+        status["clientKeyData"] = certificate.key.reveal()
+    expires = access.credentials_expiry()
+    if expires is not None:
+        status["expirationTimestamp"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(expires))
+    return json.dumps({"apiVersion": API_VERSION, "kind": "ExecCredential", "status": status}).encode()
+
+
+@asynccontextmanager
+async def _channel(access: Access, folder: Path) -> AsyncIterator[str]:
+    if sys.platform == "win32":
+        async with _pipe(access, folder) as address:
+            yield address
+        return
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if _is_ours(writer.get_extra_info("socket")):
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    writer.write(await answer(access))
+                    await writer.drain()
+        except (OSError, TimeoutError):
+            return  # the other program has gone, or waits no longer
+        finally:
+            writer.close()
+
+    path = folder / "ask"
+    server = await asyncio.start_unix_server(serve, path)
+    path.chmod(0o600)
+    try:
+        yield str(path)
+    finally:
+        server.close()
+
+
+def _is_ours(sock: Any) -> bool:
+    """Whether the peer is of our user; where the system does not tell, the folder's permissions stand."""
+    option = getattr(socket, "SO_PEERCRED", None)
+    if option is None or not hasattr(os, "getuid"):
+        return True
+    credentials = sock.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i"))
+    return bool(struct.unpack("3i", credentials)[1] == os.getuid())
+
+
+@asynccontextmanager
+async def _pipe(access: Access, folder: Path) -> AsyncIterator[str]:
+    """Windows: a pipe served by a daemon thread; the key in the folder keeps other users out."""
+    import threading
+    from multiprocessing.connection import Client, Listener
+
+    key = secrets.token_bytes(32)
+    (folder / KEY_FILE).write_bytes(key)
+    address = rf"\\.\pipe\jumpdeck-{secrets.token_hex(16)}"
+    listener = Listener(address, "AF_PIPE", authkey=key)
+    loop = asyncio.get_running_loop()
+    ended = threading.Event()
+
+    def serve() -> None:
+        while not ended.is_set():
+            with contextlib.suppress(OSError, EOFError, TimeoutError, RuntimeError), listener.accept() as connection:
+                if not ended.is_set():
+                    future = asyncio.run_coroutine_threadsafe(answer(access), loop)
+                    connection.send_bytes(future.result(ANSWER_SECONDS))
+
+    threading.Thread(target=serve, name="credential pipe", daemon=True).start()
+    try:
+        yield f"{address}|{folder / KEY_FILE}"
+    finally:
+        ended.set()
+        with contextlib.suppress(OSError, EOFError):
+            Client(address, "AF_PIPE", authkey=key).close()  # wakes the thread, which then ends
+        listener.close()
+
+
+def sweep() -> None:
+    """Remove folders that a killed run has left behind."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        pid = folder.name.removeprefix(PREFIX).partition("-")[0]
+        try:
+            ours = not hasattr(os, "getuid") or folder.lstat().st_uid == os.getuid()
+        except OSError:
+            continue
+        if ours and pid.isdigit() and not _runs(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(pid: int) -> bool:
+    if sys.platform == "win32":
+        return pid != os.getpid()  # no cheap and safe question there; the system's own clean-up takes them
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def ask(address: str) -> bytes:
+    """Ask the process that lends at `address`. Blocks. Raises OSError or EOFError when it has gone."""
+    if address.startswith("\\\\"):
+        from multiprocessing.connection import Client
+
+        pipe, _, key_file = address.partition("|")
+        with Client(pipe, "AF_PIPE", authkey=Path(key_file).read_bytes()) as connection:
+            return connection.recv_bytes(ANSWER_LIMIT)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(ANSWER_SECONDS)
+        sock.connect(address)
+        data = bytearray()
+        while piece := sock.recv(1 << 16):
+            data += piece
+            if len(data) > ANSWER_LIMIT:
+                raise OSError("the answer is too long")
+        return bytes(data)
