@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.message import Message
 from textual.reactive import reactive, var
 
 from app.ages import human_duration
-from app.rows import PodSnapshot, SessionPhase, SessionState, Staleness
+from app.rows import PodRow, PodSnapshot, SessionPhase, SessionState, Staleness
 from widgets.glyphs import UNICODE, Glyphs
 from widgets.lines import Banner
 from widgets.log_pane import LogPane
 from widgets.log_ring import LogRing
 from widgets.pod_table import PodTable
 from widgets.steps import Steps
+
+
+def _key(keys: str, action: str, what: str, name: str, tip: str, *, show: bool = True) -> Binding:
+    return Binding(keys, action, what, id=f"session.{name}", tooltip=tip, show=show)
+
 
 _HOLDING = (SessionPhase.UP, SessionPhase.DEGRADED)
 
@@ -32,6 +42,47 @@ class SessionView(Vertical):
         &.-pods.-logs.-log-full PodTable { display: none; }
     }
     """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        _key("l,enter", "logs", "logs", "logs", "Follow the log of the pod under the cursor."),
+        _key("p", "logs(True)", "previous", "previous", "The log of the container's instance before this one."),
+        _key("d", "describe", "describe", "describe", "All there is to know about the pod, and its events."),
+        _key("0", "namespace(0)", "all namespaces", "all", "Show the pods of all namespaces.", show=False),
+        *(
+            _key(str(number), f"namespace({number})", "", f"namespace-{number}", "", show=False)
+            for number in range(1, 10)
+        ),
+        _key("r", "retry", "retry", "retry", "Try to connect at once.", show=False),
+        _key("F", "full", "full height", "full", "Give the log the whole height, or share it again.", show=False),
+    ]
+
+    @dataclass
+    class LogWanted(Message):
+        """The log of a pod is to be shown; which container is still open."""
+
+        profile: str
+        pod: PodRow
+        previous: bool
+
+    @dataclass
+    class DescriptionWanted(Message):
+        """A pod is to be described."""
+
+        profile: str
+        pod: PodRow
+
+    @dataclass
+    class NamespaceWanted(Message):
+        """The pods of one namespace, or (empty) of all are to be shown."""
+
+        profile: str
+        wanted: str
+
+    @dataclass
+    class RetryWanted(Message):
+        """The session is to try again at once."""
+
+        profile: str
+
     state: reactive[SessionState | None] = reactive(None)
     snapshot: reactive[PodSnapshot] = reactive(PodSnapshot())
     now = reactive(0.0)
@@ -117,3 +168,33 @@ class SessionView(Vertical):
     def _why(self) -> str:
         error = (self.state.error if self.state else None) or self.snapshot.error
         return f"Link lost: {error.title}." if error is not None else "Link lost."
+
+    def on_pod_table_pod_clicked(self, event: PodTable.PodClicked) -> None:
+        """A double click opens the log."""
+        event.stop()
+        self.post_message(self.LogWanted(self.profile, event.pod, False))
+
+    def action_logs(self, previous: bool = False) -> None:
+        """The log of the pod under the cursor."""
+        if (pod := self.table.pod) is not None:
+            self.post_message(self.LogWanted(self.profile, pod, previous))
+
+    def action_describe(self) -> None:
+        """Describe the pod under the cursor."""
+        if (pod := self.table.pod) is not None:
+            self.post_message(self.DescriptionWanted(self.profile, pod))
+
+    def action_namespace(self, number: int) -> None:
+        """All namespaces, or one of those shown lately."""
+        if number <= len(self.recent):
+            self.post_message(self.NamespaceWanted(self.profile, self.recent[number - 1] if number else ""))
+
+    def action_retry(self) -> None:
+        """Try again at once."""
+        self.post_message(self.RetryWanted(self.profile))
+
+    def action_full(self) -> None:
+        """The log alone, or pods and log."""
+        self.toggle_class("-log-full")
+        if self.has_class("-log-full") and self.has_class("-logs"):
+            self.log_pane.focus()

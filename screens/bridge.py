@@ -1,0 +1,204 @@
+"""Between the console and its sessions: owns the tasks that read, and tells what they brought as facts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from textual.message import Message
+
+from app.errors import JumpdeckError, RefusedError
+from app.messages import DescriptionArrived, FailureMet, LogFailed, PodsArrived, ScopeSettled, SessionChanged
+from app.rows import LogBatch, LogMark, LogSource, MarkKind, PodRow, PodSnapshot, SessionPhase, SessionState, Staleness
+from app.tasks import TaskOwner
+from widgets.log_ring import LogRing
+
+if TYPE_CHECKING:
+    from app.cluster.reader import ClusterReader
+    from app.sessions import Session, Sessions
+
+FIRST_LINES = 1_000
+"""Lines of a log that are asked for at first: several screens, and still one answer."""
+_SERVICES = (
+    "app.sessions",
+    "app.cluster.access",
+    "app.cluster.api",
+    "app.cluster.reader",
+    "app.cluster.pods",
+    "app.cluster.log_follow",
+    "app.routes.build",
+)
+
+
+def load_services() -> None:
+    """Import what sessions need. Takes a third of a second, so it runs in a thread once the screen stands."""
+    for name in _SERVICES:
+        import_module(name)
+
+
+class Feed:
+    """The readers of one session: one watch of its pods and one log, both of which end with it."""
+
+    def __init__(self, session: Session, tell: Callable[[Message], object]) -> None:
+        self.session = session
+        self.name = session.profile.name
+        self._tell = tell
+        self._pods = TaskOwner(f"pods {self.name}")
+        self._log = TaskOwner(f"log {self.name}")
+        self._asides = TaskOwner(f"asides {self.name}")
+        self._asked: tuple[str, ...] = ()
+        self._watching = False
+        self._last = PodSnapshot()
+
+    def state_changed(self, state: SessionState) -> None:
+        """Begin to watch when the session is UP and nothing watches."""
+        if state.phase is SessionPhase.UP and not self._watching:
+            self._watching = True
+            self._pods.spawn(self._watch(), name="watch")
+
+    async def show(self, namespaces: tuple[str, ...]) -> None:
+        """Watch other namespaces; none means all."""
+        self._asked = namespaces
+        await self._pods.aclose()
+        self._last = PodSnapshot()
+        self._tell(PodsArrived(self.name, self._last))
+        self._watching = False
+        self.state_changed(self.session.state)
+
+    async def _watch(self) -> None:
+        try:
+            reader = self.session.reader
+            namespaces, reason = await self._scope(reader)
+            await self._run_watch(reader, namespaces, reason)
+            if isinstance(self._last.error, RefusedError) and not namespaces:
+                await self._run_watch(reader, reader.home_namespaces, _forbidden(reader))
+        except JumpdeckError as error:
+            self._published(PodSnapshot(self._last.rows, Staleness.STALE, self._last.heard_at, error))
+        finally:
+            self._watching = False
+
+    async def _run_watch(self, reader: ClusterReader, namespaces: tuple[str, ...], reason: str) -> None:
+        from app.cluster.pods import PodScope
+
+        self._tell(ScopeSettled(self.name, namespaces, reason))
+        await reader.pods(PodScope(namespaces)).run(self._published)
+
+    async def _scope(self, reader: ClusterReader) -> tuple[tuple[str, ...], str]:
+        """What was asked for, or, where "all" is forbidden, the namespaces at home and a word on that."""
+        if self._asked:
+            return self._asked, ""
+        try:
+            allowed = await reader.may_list_all_pods()
+        except JumpdeckError:  # the review itself may be closed to us; the list will tell
+            allowed = True
+        return ((), "") if allowed else (reader.home_namespaces, _forbidden(reader))
+
+    def _published(self, snapshot: PodSnapshot) -> None:
+        self._last = snapshot
+        self._tell(PodsArrived(self.name, snapshot))
+
+    async def follow(self, pod: PodRow, container: str, *, previous: bool) -> LogRing:
+        """Read a container's log into a new ring, in place of the one before."""
+        await self.stop_log()
+        ring = LogRing()
+        self._log.spawn(self._read_log(ring, pod, container, previous=previous), name=f"{pod.name}/{container}")
+        return ring
+
+    async def stop_log(self) -> None:
+        """Read no log."""
+        await self._log.aclose()
+
+    async def _read_log(self, ring: LogRing, pod: PodRow, container: str, *, previous: bool) -> None:
+        from app.cluster.log_follow import LogRequest
+
+        async def deliver(batch: LogBatch) -> None:
+            ring.append(batch)
+
+        request = LogRequest(
+            pod.namespace,
+            pod.name,
+            container,
+            pod_uid=pod.uid,
+            follow=not previous,
+            previous=previous,
+            tail=None if previous else FIRST_LINES,
+        )
+        source = LogSource(pod.namespace, pod.name, container, pod.uid)
+        try:
+            await self.session.reader.log(request).run(deliver)
+        except JumpdeckError as error:
+            ring.append(LogBatch(source, mark=LogMark(MarkKind.NOTE, " ".join(error.lines()), time.time())))
+            self._tell(LogFailed(self.name, error))
+
+    def describe(self, pod: PodRow) -> None:
+        """Ask for a description; it arrives as a fact."""
+        self._asides.spawn(self._describe(pod), name=f"describe {pod.name}")
+
+    async def _describe(self, pod: PodRow) -> None:
+        try:
+            text = await self.session.reader.describe(pod)
+        except JumpdeckError as error:
+            self._tell(FailureMet(error))
+        else:
+            self._tell(DescriptionArrived(self.name, pod, text))
+
+    async def aclose(self) -> None:
+        """End all readers."""
+        for owner in (self._pods, self._log, self._asides):
+            await owner.aclose()
+
+
+def _forbidden(reader: ClusterReader) -> str:
+    return f"Pods of all namespaces may not be listed here; shown: {', '.join(reader.home_namespaces)}"
+
+
+class Bridge:
+    """Opens and closes sessions for the console and keeps a feed for each. `aclose` ends everything."""
+
+    def __init__(self, sessions: Sessions, tell: Callable[[Message], object]) -> None:
+        self.sessions = sessions
+        self._tell = tell
+        self._feeds: dict[str, Feed] = {}
+        self._unsubscribe = sessions.on_change(self._changed)
+
+    @property
+    def open_names(self) -> tuple[str, ...]:
+        """Open profiles in the order in which they were opened."""
+        return tuple(self._feeds)
+
+    def feed(self, name: str) -> Feed | None:
+        """The readers of an open session."""
+        return self._feeds.get(name)
+
+    def open(self, name: str) -> None:
+        """Open a profile. Raises ProfileError."""
+        if name not in self._feeds:
+            session = self.sessions.open(name)
+            self._feeds[name] = Feed(session, self._tell)
+            self._changed(session.state)
+
+    def retry(self, name: str) -> None:
+        """Let a session try again at once."""
+        if (session := self.sessions.get(name)) is not None:
+            session.retry_now()
+
+    async def close(self, name: str) -> None:
+        """Close one session."""
+        if (feed := self._feeds.pop(name, None)) is not None:
+            await feed.aclose()
+        await self.sessions.close(name)
+
+    def _changed(self, state: SessionState) -> None:
+        if (feed := self._feeds.get(state.profile)) is not None:
+            feed.state_changed(state)
+        self._tell(SessionChanged(state))
+
+    async def aclose(self) -> None:
+        """Close all sessions, readers first."""
+        for feed in tuple(self._feeds.values()):
+            await feed.aclose()
+        self._feeds.clear()
+        await self.sessions.aclose()
+        self._unsubscribe()

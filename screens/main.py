@@ -1,0 +1,305 @@
+"""The main screen: keys, prompt and commands, and what they ask of the sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from textual import on
+from textual.binding import Binding, BindingType
+from textual.css.query import NoMatches
+from textual.events import DescendantFocus
+from textual.reactive import var
+from textual.widget import Widget
+
+from app.errors import JumpdeckError
+from app.messages import FailureMet
+from app.rows import ContainerKind, PodRow
+from app.text import clean
+from screens.bridge import Bridge
+from screens.commands import parse_command
+from screens.deck import DeckScreen
+from screens.dialogs import ChoiceScreen
+from screens.texts import HelpScreen
+from widgets.lines import BottomLine
+from widgets.log_pane import LogPane
+from widgets.pod_filter import PodFilter
+from widgets.pod_table import PodTable
+from widgets.profile_list import ProfileList
+from widgets.prompt import Prompt
+from widgets.session_view import SessionView
+from widgets.steps import Steps
+
+_LIST_HINTS = (("enter", "open"), (":", "command"), ("?", "help"), ("q", "quit"))
+_POD_HINTS = (("/", "filter"), ("l", "logs"), ("d", "describe"), (":", "command"), ("?", "help"), ("0", "all"))
+_LOG_HINTS = (("/", "search"), ("f", "follow"), ("t", "times"), ("F", "full"), ("esc", "close"), ("?", "help"))
+_STEP_HINTS = (("r", "retry"), ("esc", "profiles"), (":", "command"), ("?", "help"))
+NOT_READY = "Still starting; try again in a moment"
+
+
+class MainScreen(DeckScreen):
+    """Turns keys, commands and wishes of the views into calls of the bridge."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "find", "filter", key_display="/", id="main.find", tooltip="Filter pods, or search the log."),
+        Binding("colon", "command", "command", key_display=":", id="main.command", tooltip="Type a command."),
+        Binding("question_mark", "help", "help", key_display="?", id="main.help", tooltip="Keys and commands."),
+        Binding("escape", "back", "back", id="main.back", tooltip="Clear the search or filter, then go back."),
+        Binding("q", "leave", "back, quit", id="main.leave", tooltip="Go back; from the profiles, leave Jumpdeck."),
+        Binding("tab", "pane(1)", "next pane", id="main.next-pane", tooltip="Profiles, pods, log.", show=False),
+        Binding("shift+tab", "pane(-1)", "pane before", id="main.pane-before", tooltip="The other way.", show=False),
+        *(
+            Binding(
+                f"alt+{number}",
+                f"session({number})",
+                f"session {number}",
+                id=f"main.session-{number}",
+                tooltip="Go to the open session of that number, in the order of opening.",
+                show=False,
+            )
+            for number in range(1, 10)
+        ),
+    ]
+
+    bridge: var[Bridge | None] = var(None)
+
+    # -- profiles ------------------------------------------------------------------------------------------------------
+
+    @on(ProfileList.ProfileChosen)
+    async def open_chosen(self, event: ProfileList.ProfileChosen) -> None:
+        """Show a profile's session; open it first when it is not."""
+        await self.open(event.name)
+
+    async def open(self, name: str) -> None:
+        """Open a profile and go to it; what its file says wrong is shown."""
+        if self.bridge is None:
+            self.flash(NOT_READY)
+            return
+        try:
+            self.bridge.sessions.book.get(name)
+        except JumpdeckError as error:
+            self.post_message(FailureMet(error))
+            return
+        view = await self.show(name)
+        self.bridge.open(name)
+        (view.table if view.has_class("-pods") else view.query_one(Steps)).focus()
+
+    async def action_session(self, number: int) -> None:
+        """Go to an open session."""
+        names = self.bridge.open_names if self.bridge else ()
+        if number <= len(names):
+            await self.open(names[number - 1])
+
+    # -- what views want -----------------------------------------------------------------------------------------------
+
+    @on(SessionView.LogWanted)
+    def choose_container(self, event: SessionView.LogWanted) -> None:
+        """Show the only container's log, or ask which."""
+        pod, names = event.pod, [container.name for container in event.pod.containers]
+        if len(names) == 1:
+            self._follow(event.profile, pod, names[0], event.previous)
+        elif names:
+            apps = [container.name for container in pod.containers if container.kind is ContainerKind.APP]
+            first = pod.default_container or (apps or names)[0]
+            choices = [
+                (container.name, " ".join(filter(None, (container.kind.value, container.state, container.reason))))
+                for container in pod.containers
+            ]
+
+            def chosen(name: str | None) -> None:
+                if name is not None:
+                    self._follow(event.profile, pod, name, event.previous)
+
+            self.app.push_screen(ChoiceScreen(f"Container of {pod.name}", choices, first), chosen)
+
+    def _follow(self, profile: str, pod: PodRow, container: str, previous: bool) -> None:
+        self.run_worker(
+            self._show_log(profile, pod, container, previous),
+            group=f"log-{profile}",
+            exit_on_error=True,
+            description="open the log",
+        )
+
+    async def _show_log(self, profile: str, pod: PodRow, container: str, previous: bool) -> None:
+        view, feed = self.view(profile), self.bridge.feed(profile) if self.bridge else None
+        if view is None or feed is None:
+            return
+        view.log_pane.search = ""
+        view.log_pane.following = True
+        view.log_ring = await feed.follow(pod, container, previous=previous)
+        view.log_heading = f"{pod.namespace}/{pod.name}/{container}{' (previous)' if previous else ''}"
+        if self.active == profile:
+            view.log_pane.focus()
+
+    @on(SessionView.DescriptionWanted)
+    def describe(self, event: SessionView.DescriptionWanted) -> None:
+        """Ask for a description."""
+        if self.bridge and (feed := self.bridge.feed(event.profile)):
+            feed.describe(event.pod)
+            self.flash(f"Describing {event.pod.name} …")
+
+    @on(SessionView.NamespaceWanted)
+    async def show_namespace(self, event: SessionView.NamespaceWanted) -> None:
+        """Show other namespaces."""
+        if self.bridge and (feed := self.bridge.feed(event.profile)):
+            await feed.show((event.wanted,) if event.wanted else ())
+
+    @on(SessionView.RetryWanted)
+    def retry(self, event: SessionView.RetryWanted) -> None:
+        """Try again."""
+        if self.bridge:
+            self.bridge.retry(event.profile)
+
+    # -- the prompt ----------------------------------------------------------------------------------------------------
+
+    def action_find(self) -> None:
+        """Search the log when it is read, else filter the pods."""
+        view = self.active_view
+        if view is None:
+            return
+        if view.log_pane.has_focus:
+            self.query_one(Prompt).ask("search", "/", view.log_pane.search)
+        else:
+            self.query_one(Prompt).ask("filter", "/", view.table.filtered.text)
+
+    def action_command(self) -> None:
+        """Type a command."""
+        self.query_one(Prompt).ask("command", ":")
+
+    @on(Prompt.Typed)
+    def filter_as_typed(self, event: Prompt.Typed) -> None:
+        """Pods are filtered while one types."""
+        if event.kind == "filter" and (view := self.active_view):
+            view.table.filtered = PodFilter(event.text, view.table.filtered.faults)
+
+    @on(Prompt.Cancelled)
+    @on(Prompt.Submitted)
+    async def take_prompt(self, event: Prompt.Submitted | Prompt.Cancelled) -> None:
+        """Do what was typed, and go back to where one was."""
+        meant = event.text if isinstance(event, Prompt.Submitted) else None
+        view = self.active_view
+        if view is None:
+            self.query_one(ProfileList).focus()
+        elif event.kind == "search":
+            view.log_pane.focus()
+            if meant is not None:
+                view.log_pane.search = meant
+                view.log_pane.action_next(-1)
+        else:
+            (view.table if view.has_class("-pods") else view.query_one(Steps)).focus()
+            if event.kind == "filter" and meant is None:
+                view.table.filtered = PodFilter("", view.table.filtered.faults)
+        if event.kind == "command" and meant:
+            await self.run_command(meant)
+
+    @on(LogPane.SearchEnded)
+    def say_not_found(self, event: LogPane.SearchEnded) -> None:
+        """Say when nothing matched."""
+        if event.row is None:
+            self.flash(f"Not found: {clean(event.text)[:60]}")
+
+    async def run_command(self, line: str) -> None:
+        """Do what a command says."""
+        try:
+            name, argument = parse_command(line, tuple(entry.name for entry in self.entries))
+        except JumpdeckError as error:
+            self.flash(f"{error.title}. {error.hint}")
+            return
+        view = self.active_view
+        wanted = "" if argument in ("all", "*") else argument
+        on_view: dict[str, Callable[[SessionView], object]] = {
+            "ns": lambda view: view.post_message(view.NamespaceWanted(view.profile, wanted)),
+            "pods": lambda view: argument and view.post_message(view.NamespaceWanted(view.profile, wanted)),
+            "logs": lambda view: view.action_logs(),
+            "previous": lambda view: view.action_logs(True),
+            "describe": lambda view: view.action_describe(),
+            "retry": lambda view: view.action_retry(),
+        }
+        if name in on_view:
+            if view is None:
+                self.flash("No profile is open")
+            else:
+                on_view[name](view)
+        elif name == "profile" and argument:
+            await self.open(argument)
+        elif name in ("profile", "profiles"):
+            self._focus_profiles()
+        elif name == "close" and self.bridge and self.active:
+            closed = self.active
+            await self.drop(closed)
+            await self.bridge.close(closed)
+        elif name == "theme":
+            self.app.theme = "textual-light" if argument == "light" else "textual-dark"
+        elif name == "help":
+            self.action_help()
+        elif name == "quit":
+            await self.app.run_action("quit")
+
+    # -- moving about --------------------------------------------------------------------------------------------------
+
+    def _focus_profiles(self) -> None:
+        self.add_class("-choosing")
+        self.query_one(ProfileList).focus()
+
+    def action_pane(self, step: int) -> None:
+        """To the next pane that is shown."""
+        view = self.active_view
+        panes: list[Widget] = [self.query_one(ProfileList)]
+        if view is not None:
+            panes += [pane for pane in (view.query_one(Steps), view.table, view.log_pane) if pane.display]
+        at = next((index for index, pane in enumerate(panes) if pane.has_focus), 0)
+        target = panes[(at + step) % len(panes)]
+        if isinstance(target, ProfileList):
+            self._focus_profiles()
+        else:
+            target.focus()
+
+    async def action_leave(self) -> None:
+        """Back; from the list of profiles, out."""
+        if self.query_one(ProfileList).has_focus:
+            await self.app.run_action("interrupt")
+        else:
+            await self.action_back()
+
+    async def action_back(self) -> None:
+        """Undo the last thing that narrows the view: search, log, filter, session."""
+        view = self.active_view
+        if view is None or self.query_one(ProfileList).has_focus:
+            return
+        log, table = view.log_pane, view.table
+        if log.has_focus and log.search:
+            log.search = ""
+        elif view.has_class("-logs") and (log.has_focus or view.has_class("-log-full")):
+            view.remove_class("-log-full")
+            view.log_ring = None
+            table.focus()
+            if self.bridge and (feed := self.bridge.feed(view.profile)):
+                await feed.stop_log()
+        elif table.filtered:
+            table.filtered = PodFilter()
+        else:
+            self._focus_profiles()
+
+    def on_descendant_focus(self, event: DescendantFocus) -> None:
+        """Hints of the pane that has the focus; on a narrow screen the list of profiles makes room."""
+        widget = event.widget
+        if not isinstance(widget, ProfileList) and self.active:
+            self.remove_class("-choosing")
+        hints = {ProfileList: _LIST_HINTS, PodTable: _POD_HINTS, LogPane: _LOG_HINTS, Steps: _STEP_HINTS}
+        try:
+            self.query_one(BottomLine).hints = hints.get(type(widget), _POD_HINTS)
+        except NoMatches:  # the screen is still being laid out
+            return
+
+    def action_help(self) -> None:
+        """Keys and commands."""
+        everywhere = [*self.app.BINDINGS, *self.BINDINGS]
+        shown = [("Everywhere", [binding for binding in everywhere if isinstance(binding, Binding)])]
+        for title, widget in (
+            ("Profiles", ProfileList),
+            ("Session", SessionView),
+            ("Pods", PodTable),
+            ("Log", LogPane),
+        ):
+            shown.append((title, [binding for binding in widget.BINDINGS if isinstance(binding, Binding)]))
+        self.app.push_screen(HelpScreen(shown))
