@@ -14,12 +14,15 @@ import random
 from collections.abc import Generator
 
 from app.lab.kubelet import Cluster
+from app.lab.log_files import LogFile
 
 PAST = 300.0
 """Seconds before the start that are played at once: enough for every log to hold something, quick to make."""
 
 LAG_LIMIT = 1.0
 """Seconds by which acts may be late before what was missed is left out (a machine that slept)."""
+
+_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
 Life = Generator[float, None, None]
 """A behaviour: yields seconds until its next act; ends when there is nothing more to do."""
@@ -33,6 +36,8 @@ class Stage:
         self.rng = rng
         self.now = start
         """Epoch seconds of the act that runs."""
+        self.past = True
+        """The time before the start of the lab is being played."""
         self._order = itertools.count()
         self._due: list[tuple[float, int, Life]] = []
 
@@ -55,10 +60,13 @@ class Stage:
         base = due if now is None or now - due < LAG_LIMIT else now
         heapq.heappush(self._due, (base + wait, next(self._order), life))
 
-    def write(self, namespace: str, pod: str, container: str, data: bytes) -> None:
-        """Write log lines now; a little chance in the stamp, as on a real node."""
-        at_ns = round(self.now * 1e9) + self.rng.randrange(2_000_000)
-        self.cluster.log(namespace, pod, container).write(data, at_ns)
+    def write(self, log: LogFile, data: bytes) -> None:
+        """Write log lines now. In the past that is played, a little chance makes the stamps look as on a real node."""
+        log.write(data, round(self.now * 1e9) + (self.rng.randrange(2_000_000) if self.past else 0))
+
+    def suffix(self, length: int) -> str:
+        """The random end of a generated name, from Kubernetes' own alphabet."""
+        return "".join(self.rng.choices(_ALPHABET, k=length))
 
 
 class Estate:
@@ -76,7 +84,7 @@ class Estate:
         furnish(self.stage)
         while (due := self.stage.next_due) is not None and due <= self._start:
             self.stage.act()
-        self.stage.now = self._start
+        self.stage.now, self.stage.past = self._start, False
 
     async def run(self) -> None:
         """Play on in real time until cancelled."""
