@@ -1,0 +1,1 @@
+"""Ratios against kubectl, kubernetes.aio and bare Python, measured in the same run."""
