@@ -41,13 +41,17 @@ class Entry:
 
 
 class Assembly:
-    """Builds everything that a list of files says. `profiles` and `problems` are the result."""
+    """Builds everything that a list of files says. `profiles` and `problems` are the result.
 
-    def __init__(self, own: Source | None, shared: list[Source]) -> None:
+    Without `personal`, `[defaults]` fill nothing: what results may go to other people.
+    """
+
+    def __init__(self, own: Source | None, shared: list[Source], *, personal: bool = True) -> None:
         self.profiles: dict[str, Profile] = {}
         self.problems: list[ProfileError] = []
         self._tables: dict[str, dict[str, Entry]] = {section: {} for section in SECTIONS}
         self._defaults = Defaults()
+        self._personal_too = personal
         self._hops: dict[str, HopSpec | ProfileProblem] = {}
         self._sign_ins: dict[str, SignIn | ProfileProblem] = {}
         self._clouds: dict[str, Cloud | ProfileProblem] = {}
@@ -98,7 +102,7 @@ class Assembly:
             )
         elif not isinstance(values, dict):
             complaints.add(source, "", f"a table is expected, not {kind(values)}")
-        else:
+        elif self._personal_too:
             self._defaults = entries.read_defaults(Fields(values, complaints, source))
         self.problems.extend(complaints.found)
 

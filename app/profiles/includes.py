@@ -18,6 +18,8 @@ from app.profiles.model import Profile
 from app.profiles.problem import ProfileProblem
 from app.profiles.source import MAX_FILE_BYTES, Source, parse_source, read_source
 
+INCLUDES_FOLDER = "includes"
+"""In the state folder: accepted copies of included files."""
 MAX_INCLUDES = 32
 """Files of one book, nested ones counted."""
 

@@ -9,15 +9,13 @@ from app.errors import ProfileError
 from app.files import shown
 from app.folders import config_dir, state_dir
 from app.profiles.assembly import Assembly
-from app.profiles.includes import Change, Included
+from app.profiles.includes import INCLUDES_FOLDER, Change, Included
 from app.profiles.model import Profile
 from app.profiles.problem import ProfileProblem, near_names
 from app.profiles.source import Source, read_source
 from app.text import clean
 
 FILE_NAME = "profiles.toml"
-INCLUDES_FOLDER = "includes"
-"""In the state folder: accepted copies of included files."""
 
 
 @dataclass
@@ -34,6 +32,8 @@ class ProfileBook:
     """What the user should hear but what stops nothing, such as a changed include."""
     changes: tuple[Change, ...] = ()
     """Changes of included files that wait for the user's word; `includes.accept` takes them over."""
+    shared: tuple[Source, ...] = ()
+    """The included files."""
 
     def get(self, name: str) -> Profile:
         """The profile called `name`. Raises its own problem, or ProfileError JD-PROFILE-UNKNOWN with near names."""
@@ -76,10 +76,11 @@ def profile_path(folder: Path | None = None) -> Path:
     return (config_dir() if folder is None else folder) / FILE_NAME
 
 
-def load(folder: Path | None = None, *, state: Path | None = None) -> ProfileBook:
+def load(folder: Path | None = None, *, state: Path | None = None, personal: bool = True) -> ProfileBook:
     """The book of the profile file in `folder` (None: the configuration folder). Never raises: see `problems`.
 
-    `state` is the folder of accepted includes (None: the user's state folder).
+    `state` is the folder of accepted includes (None: the user's state folder). Without `personal`, `[defaults]` fill
+    nothing: that is the book to export from.
     """
     path = profile_path(folder)
     try:
@@ -88,30 +89,30 @@ def load(folder: Path | None = None, *, state: Path | None = None) -> ProfileBoo
         if exc.code == "JD-PROFILE-MISSING":
             return ProfileBook(path)
         return ProfileBook(path, problems=[exc])
-    return assemble(own, state)
+    return assemble(own, state, personal=personal)
 
 
-def assemble(own: Source, state: Path | None = None) -> ProfileBook:
+def assemble(own: Source, state: Path | None = None, *, personal: bool = True) -> ProfileBook:
     """The book of a profile file that is already read, with its includes."""
     book = ProfileBook(own.path, read_only=own.newer)
     if own.newer:
         book.notices = (f"{shown(own.path)} has a newer format ({own.version}): it is read and never changed here",)
     if not own.tables.get("include"):
-        assembly = Assembly(own, [])
+        assembly = Assembly(own, [], personal=personal)
         book.profiles, book.problems = assembly.profiles, assembly.problems
         return book
     included = Included(own, (state_dir() if state is None else state) / INCLUDES_FOLDER)
-    assembly = Assembly(own, included.current)
+    assembly = Assembly(own, included.current, personal=personal)
+    book.shared = tuple(included.current)
     book.profiles, book.problems = assembly.profiles, [*included.problems, *assembly.problems]
     if included.changed or included.fresh:
-        _keep_accepted(book, own, included)
+        _keep_accepted(book, included, Assembly(own, included.accepted(), personal=personal).profiles)
     book.notices += tuple(included.notices)
     return book
 
 
-def _keep_accepted(book: ProfileBook, own: Source, included: Included) -> None:
+def _keep_accepted(book: ProfileBook, included: Included, old: dict[str, Profile]) -> None:
     """For a profile whose destination, trust or sign-in changed, the accepted one stays until the user agrees."""
-    old = Assembly(own, included.accepted()).profiles
     changes = included.pending(old, book.profiles)
     broken = [name for name in old if name not in book.profiles and book.problem(name)]
     for name in broken:
