@@ -65,7 +65,7 @@ def _print(line: str) -> None:
 def parse_fault(text: str, state: str) -> dict[str, Any]:
     """The request for `NAME[@PLACE]` and `on`, `off` or seconds. Raises UsageError; knows no lab."""
     from app.errors import UsageError
-    from app.lab.faults import LONGEST, find_fault, find_place
+    from app.lab.fault_names import LONGEST, find_fault, find_place
     from app.text import clean
 
     name, _, place = text.partition("@")
@@ -95,7 +95,7 @@ def _fault(text: str, state: str) -> int:
 def _faults() -> int:
     from app.errors import JumpdeckError
     from app.lab.control import ask, find_lab
-    from app.lab.faults import FAULTS
+    from app.lab.fault_names import FAULTS
 
     try:
         on: dict[str, float | None] | None = ask(find_lab(), {"command": "faults"})["on"]

@@ -13,8 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-API_NAME = "lab-api.jumpdeck.internal"
-"""The private name of the lab's API server; no resolver knows it."""
+from app.lab.config_folder import API_NAME
 
 LIFE = timedelta(days=7)
 """How long the certificates live: longer than any lab runs, short enough to be worthless when one is left behind."""

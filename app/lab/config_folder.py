@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.lab.certificates import API_NAME
+API_NAME = "lab-api.jumpdeck.internal"
+"""The private name of the lab's API server; no resolver knows it."""
 
 CONTEXTS = {"lab": "admin", "lab-restricted": "restricted", "lab-nobody": "nobody"}
 """Contexts of the lab's kubeconfig and the user behind each."""

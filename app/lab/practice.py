@@ -18,7 +18,8 @@ from app.lab.config_folder import CONTEXTS, LabFolder, lab_folder, write_kubecon
 from app.lab.control import ControlServer, Request
 from app.lab.door import HOST, Door
 from app.lab.estate import Estate
-from app.lab.faults import FAULTS, FaultBoard
+from app.lab.fault_names import FAULTS
+from app.lab.faults import FaultBoard
 from app.lab.kubelet import Cluster
 from app.lab.log_files import FILE_LIMIT
 from app.lab.store import Store, Users
