@@ -11,7 +11,7 @@ from app.lab.accept import Form
 from app.lab.encoding import body, partial, whole
 from app.lab.options import INCONSISTENT, Options, exact, read_token, revision, token
 from app.lab.resources import Resource
-from app.lab.selectors import selection
+from app.lab.selectors import Match, selection
 from app.lab.statuses import StatusError
 from app.lab.store import Entry, Expired, Pairs, Store
 from app.lab.tables import definitions, row, table
@@ -71,14 +71,28 @@ def _continued(store: Store, resource: Resource, namespace: str, options: Option
 def _page(store: Store, resource: Resource, namespace: str, options: Options) -> _Page:
     match = selection(options.labels, options.fields, resource)
     pairs, at = (_continued if options.token else _state)(store, resource, namespace, options)
-    if match is not None:
-        pairs = [pair for pair in pairs if match(pair[1].obj)]
-    if not options.limit or len(pairs) <= options.limit:
-        return _Page(pairs, at)
-    chosen = pairs[: options.limit]
-    last = chosen[-1][0].removeprefix(f"{namespace}/" if namespace else "")
+    if match is None:
+        chosen = pairs[: options.limit] if options.limit else pairs
+        last, remaining = (chosen[-1][0] if chosen else ""), len(pairs) - len(chosen)
+    else:
+        chosen, remaining = _selected(pairs, match, options.limit)
+        last = chosen[-1][0] if chosen else ""
+    if not remaining:
+        return _Page(chosen, at)
     # With a selector the server does not know how many of the rest would match, so it does not say.
-    return _Page(chosen, at, 0 if match else len(pairs) - len(chosen), token(at, last))
+    start = last.removeprefix(f"{namespace}/" if namespace else "")
+    return _Page(chosen, at, 0 if match else remaining, token(at, start))
+
+
+def _selected(pairs: Pairs, match: Match, limit: int) -> tuple[Pairs, int]:
+    """The first `limit` entries that match (0: all of them), and how many were not looked at."""
+    chosen: Pairs = []
+    for index, pair in enumerate(pairs):
+        if match(pair[1].obj):
+            chosen.append(pair)
+            if len(chosen) == limit:
+                return chosen, len(pairs) - index - 1
+    return chosen, 0
 
 
 def list_body(store: Store, resource: Resource, namespace: str, options: Options, form: Form) -> bytes:

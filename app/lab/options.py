@@ -130,7 +130,8 @@ INCONSISTENT = -1
 
 def token(at: int, start: str) -> str:
     """A continue token: the page after the key `start` of the list at revision `at`."""
-    text = msgspec.json.encode({"v": "meta.k8s.io/v1", "rv": at, "start": f"/{start}\0"})
+    slash = "" if at == INCONSISTENT else "/"
+    text = msgspec.json.encode({"v": "meta.k8s.io/v1", "rv": at, "start": f"{slash}{start}\0"})
     return base64.urlsafe_b64encode(text).rstrip(b"=").decode()
 
 

@@ -69,7 +69,8 @@ class StatusError(Exception):
         if self.as_yaml:
             import yaml
 
-            return web.Response(status=self.code, text=yaml.safe_dump(self.object()), content_type="application/yaml")
+            body = yaml.safe_dump(self.object()).encode()
+            return web.Response(status=self.code, body=body, headers={"Content-Type": "application/yaml"})
         return status_response(self.code, self.reason, self.message, self.details, self.headers, metadata=self.metadata)
 
 

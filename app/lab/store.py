@@ -214,17 +214,21 @@ class Store:
         change(obj)
         return self.put(resource, obj)
 
-    def delete(self, resource: str, namespace: str, name: str) -> Object | None:
-        """Remove an object; returns its last state (with the revision of the deletion), or None."""
+    def delete(self, resource: str, namespace: str, name: str, *, last: Object | None = None) -> Object | None:
+        """Remove an object; returns its last state (with the revision of the deletion), or None.
+
+        `last` is a last state that was never stored: a deletion often changes the object, too.
+        """
         table, key = self._table(resource), key_of(namespace, name)
         previous = table.entries.pop(key, None)
         if previous is None:
             return None
         del table.keys[bisect.bisect_left(table.keys, key)]
         self.revision += 1
-        last = {**previous.obj, "metadata": {**previous.obj["metadata"], "resourceVersion": str(self.revision)}}
-        self._record(resource, table, Change("DELETED", key, Entry(last, self.revision), previous))
-        return last
+        state = last or previous.obj
+        state = {**state, "metadata": {**state["metadata"], "resourceVersion": str(self.revision)}}
+        self._record(resource, table, Change("DELETED", key, Entry(state, self.revision), previous))
+        return state
 
     def get(self, resource: str, namespace: str, name: str) -> Object | None:
         """The object, or None."""
@@ -289,6 +293,10 @@ class Store:
             yield subscription
         finally:
             group.discard(subscription)
+
+    def watchers(self, resource: str) -> int:
+        """How many watches of a resource run."""
+        return len(self._subscriptions.get(resource, ()))
 
     def compact(self) -> None:
         """Forget all history: what was read before the newest change gets 410; running watches go on."""
