@@ -165,7 +165,8 @@ def decode_pod_now(raw: bytes | msgspec.Raw) -> PodNow:
 def _instance(status: _Status) -> Instance:
     state, last = status.state, status.last_state.terminated
     ended = state.terminated
-    name = "running" if state.running is not None else "terminated" if ended else "waiting" if state.waiting else ""
+    kinds = {"running": state.running, "terminated": ended, "waiting": state.waiting}
+    name = next((kind for kind, value in kinds.items() if value is not None), "")
     identity = status.container_id or (ended.container_id if ended else "") or (last.container_id if last else "")
     if ended is None and last is not None and name == "waiting" and last.container_id in ("", identity):
         ended = last  # dead between two runs: the newest instance is the one that ended
@@ -200,7 +201,7 @@ async def pod_changes(api: LogApi, namespace: str, pod: str, version: str) -> As
 
     Silence yields nothing and holds one stream. Raises JumpdeckError (JD-API-GONE: read the pod again).
     """
-    params = {
+    params: dict[str, str | int] = {
         "watch": "true", "fieldSelector": f"metadata.name={pod}", "resourceVersion": version,
         "allowWatchBookmarks": "true", "timeoutSeconds": 600,
     }  # fmt: skip

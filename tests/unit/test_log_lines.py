@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 
 from hypothesis import given
@@ -16,7 +17,7 @@ CUTS = st.lists(st.integers(0, 400), max_size=12)
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     borders = sorted({place for place in places if place < len(data)} | {0, len(data)})
-    return [data[start:end] for start, end in zip(borders, borders[1:], strict=False)]
+    return [data[start:end] for start, end in itertools.pairwise(borders)]
 
 
 def shortened(line: bytes, limit: int) -> bytes:
