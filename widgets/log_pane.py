@@ -120,7 +120,7 @@ class LogPane(RingView):
         if self.heading + status == self._titled or not self.is_attached:
             return
         self._titled = self.heading + status
-        title = Content.assemble(("LOGS ", "bold"), (self.heading, "bold"), ("  " + status, "not bold"))
+        title = Content.assemble((" LOGS ", "bold"), (self.heading, "bold"), ("  " + status + " ", "not bold"))
         self.border_title = title
 
     def action_follow(self) -> None:
