@@ -24,6 +24,9 @@ from app.cluster import tls
 from app.cluster.access import Access, Credentials, NoCredentials
 from app.secrets import Secret
 
+NO_SUCH_HOST = "a" * 70 + ".test"
+"""A name that cannot be asked for (a label has at most 63 characters), so that no name server is bothered."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 

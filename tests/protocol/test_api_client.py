@@ -22,6 +22,7 @@ from app.profiles.model import KubeconfigCluster, Profile
 from app.routes.direct import DirectDialer
 from app.secrets import Secret
 from tests.tls_servers import (
+    NO_SUCH_HOST,
     Authority,
     access_to,
     api_server,
@@ -131,7 +132,7 @@ async def test_nothing_listens() -> None:
 
 
 async def test_a_name_that_does_not_resolve() -> None:
-    error = await failure_of(access_to(443, host="no-such-host.invalid"))
+    error = await failure_of(access_to(443, host=NO_SUCH_HOST))
     assert error.layer == "dns"
     assert error.exit_code is ExitCode.ROUTE
 
