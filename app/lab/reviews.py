@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from app.lab.access import EVERYBODY, PUBLIC_PATHS, Asked, Rule, User, verdict
+from app.lab.protobuf import CONTENT_TYPE, read_review
 from app.lab.resources import Resource
 from app.lab.statuses import StatusError, bad_request, invalid
 from app.lab.store import stamp
@@ -21,7 +22,12 @@ _HEALTH = ("/healthz", "/livez", "/readyz", "/version", "/version/")
 _WELL_KNOWN = ("/.well-known", "/.well-known/*")
 
 
-def _parse(raw: bytes, kind: str) -> Body:
+def _parse(raw: bytes, kind: str, content_type: str) -> Body:
+    if content_type == CONTENT_TYPE:
+        try:
+            return read_review(raw, kind)
+        except ValueError as error:
+            raise bad_request(f"the object provided is unrecognized (must be of type {kind}): {error}") from error
     try:
         body = msgspec.json.decode(raw or b"{}")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -104,11 +110,11 @@ _ANSWERS: dict[str, Callable[[User, Body, float], Body]] = {
 
 def review(resource: Resource, user: User, raw: bytes, content_type: str, now: float) -> bytes:
     """The JSON of an answered review. Raises StatusError 400, 415 or 422."""
-    if content_type not in ("application/json", "application/octet-stream"):
+    if content_type not in ("application/json", "application/octet-stream", CONTENT_TYPE):
         message = (
             "the body of the request was in an unknown format - accepted media types include: application/json, "
             "application/yaml, application/vnd.kubernetes.protobuf"
         )
         raise StatusError(415, "UnsupportedMediaType", message)
-    answer = _ANSWERS[resource.name](user, _parse(raw, resource.kind), now)
+    answer = _ANSWERS[resource.name](user, _parse(raw, resource.kind, content_type), now)
     return msgspec.json.encode({"kind": resource.kind, "apiVersion": resource.api_version, **answer})
