@@ -68,6 +68,13 @@ class Access:
         """`host:port` as errors name it."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{clean(self.host)}:{self.port}"
 
+    @property
+    def server_label(self) -> str:
+        """The server's URL, and beside it the name that TLS verifies when it is another one (S-05)."""
+        host = kubeconfig.check_server(self.server, ValueError)[0]
+        other = f" (TLS name {clean(self.tls_name)})" if self.tls_name != host else ""
+        return f"{clean(self.server)}{other}"
+
     def credentials_expiry(self) -> float | None:
         """POSIX seconds at which the credential ends, when it says so."""
         found = getattr(self.credentials, "expires_at", None)
@@ -209,7 +216,6 @@ async def _from_kubeconfig(profile: Profile, cluster: KubeconfigCluster, asker: 
         ca, ca_from = await asyncio.to_thread(_read_ca, profile.ca_file), str(profile.ca_file)
     credentials, certificate = await _credentials(profile, chosen, asker)
     name = entry.tls_server_name or entry.host
-    warnings = (f"TLS name {clean(name)} in place of {clean(entry.host)}",) if entry.tls_server_name else ()
     return Access(
         server=entry.server,
         host=cluster.address or entry.host,
@@ -220,7 +226,6 @@ async def _from_kubeconfig(profile: Profile, cluster: KubeconfigCluster, asker: 
         namespace=cluster.namespace or chosen.namespace or "default",
         cluster_label=clean(entry.name),
         identity_label=clean(user.name),
-        warnings=warnings,
         proxy=_proxy(profile, entry.host, entry.proxy_url, entry.server),
         base_path=entry.base_path,
         context_version=getattr(credentials, "certificate_version", lambda: 0),
@@ -276,11 +281,6 @@ def _from_server(profile: Profile, cluster: ServerCluster, asker: Asker | None) 
         credentials=AskedTokenCredentials(profile.name, asker),
         cluster_label=clean(host),
         identity_label="token",
-        warnings=(
-            (f"TLS name {clean(cluster.tls_server_name)} in place of {clean(host)}",)
-            if cluster.tls_server_name
-            else ()
-        ),
         proxy=_proxy(profile, host, None, cluster.server),
         base_path=path,
         ca=ca,

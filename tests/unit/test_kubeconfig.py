@@ -175,7 +175,7 @@ async def test_a_token_is_asked_for_once_and_again_after_a_refusal() -> None:
     profile = Profile("asked", ServerCluster("https://api.test:6443", tls_server_name="in.test", address="10.0.0.4"))
     access = await resolve_access(profile, asker=OneToken("first ", "second"))
     assert (access.host, access.port, access.tls_name) == ("10.0.0.4", 6443, "in.test")
-    assert access.warnings
+    assert access.server_label == "https://api.test:6443 (TLS name in.test)"
     assert await access.credentials.headers() == {"Authorization": "Bearer first"}
     again = await resolve_access(profile, asker=None)
     assert await again.credentials.headers() == {"Authorization": "Bearer first"}
