@@ -67,11 +67,16 @@ class FaultBoard:
             self._timers[fault.name] = self._owner.spawn(self._end(fault.name, seconds), name=f"end of {fault.name}")
         return fault
 
+    async def wait_ended(self, name: str) -> None:
+        """Wait until a fault that was switched on for some seconds has ended by itself."""
+        if (timer := self._timers.get(name)) is not None:
+            await asyncio.wait({timer})
+
     async def _end(self, name: str, seconds: float) -> None:
         await asyncio.sleep(seconds)
+        await self._apply(name, False)
         self._timers.pop(name, None)
         self._on.pop(name, None)
-        await self._apply(name, False)
 
     def _happen(self, name: str) -> None:
         once: dict[str, Callable[[], None]] = {

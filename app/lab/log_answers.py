@@ -246,7 +246,7 @@ class KubeletLogs:
     def __init__(self, shelf: LogShelf, store: Store | None = None, clock_ns: Callable[[], int] = time.time_ns) -> None:
         self.shelf = shelf
         self._store = store
-        self._clock_ns = clock_ns
+        self.clock_ns = clock_ns
 
     async def answer(self, request: web.Request, pod: Object) -> web.StreamResponse:
         """The response for `pod`: an error, or the log as `text/plain`, never compressed."""
@@ -288,7 +288,7 @@ class KubeletLogs:
             raise StatusError(500, "", f'Get "https://{where}/{path}": dial tcp {where}: connect: connection refused')
 
     async def _send(self, response: web.StreamResponse, log: LogFile, options: LogOptions) -> None:
-        writer = _Writer(options, self._clock_ns())
+        writer = _Writer(options, self.clock_ns())
         position, last = log.start_of(options.tail), log.end
         interruptions = log.interruptions
         follow = options.follow and not options.previous
