@@ -24,8 +24,8 @@ from aiohttp import web
 Object = dict[str, Any]
 """One Kubernetes object as JSON. What the store hands out is shared: copy before changing, or use `Store.modify`."""
 
-HISTORY = 20_000
-"""Events kept per resource: some minutes of a busy practice cluster, about 100 MB at the very most."""
+HISTORY = 4_000
+"""Events kept per resource: more than the five minutes of a real server, and at most some 100 MB of pods."""
 
 FIRST_REVISION = 1_000
 """Where revisions start, so that a test can ask for an older one."""
