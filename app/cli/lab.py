@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -16,6 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = "example: jumpdeck lab   (then, elsewhere)   jumpdeck lab fault cut 10"
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="the same number makes the same estate (1)")
+    parser.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
     commands = parser.add_subparsers(dest="lab_command", metavar="COMMAND", title="commands for the running lab")
     fault = commands.add_parser(
         "fault",
@@ -43,16 +47,36 @@ def run(args: argparse.Namespace) -> int:
         return _faults()
     from app.cli.frame import run_async
 
-    return run_async(_serve(args.seed))
+    return run_async(_serve(args.seed, until_stdin_closes=args.until_stdin_closes))
 
 
-async def _serve(seed: int) -> int:
+async def _serve(seed: int, *, until_stdin_closes: bool) -> int:
     from app.lab.practice import Lab
 
     async with Lab.open(seed=seed) as lab:
+        if until_stdin_closes:
+            _end_with_stdin(lab.ended)
         _print(f"ready JUMPDECK_CONFIG_DIR={lab.config_dir} KUBECONFIG={lab.kubeconfig}")
         await lab.ended.wait()
     return 0
+
+
+def _end_with_stdin(ended: asyncio.Event) -> None:
+    """Set `ended` when standard input closes: that is how the parent's end, whatever its kind, reaches us."""
+    import asyncio
+    import os
+    import threading
+
+    loop = asyncio.get_running_loop()
+
+    def wait() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(0, 4096):
+                pass
+        with contextlib.suppress(RuntimeError):  # the loop ended first
+            loop.call_soon_threadsafe(ended.set)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
 
 
 def _print(line: str) -> None:
