@@ -200,7 +200,14 @@ class Session:
                 phase = _PERSON_BY_LAYER.get(error.layer, P.NEEDS_SIGN_IN)
             self._move(phase, error=error, tries=tries, retry_at=None, up_since=None)
             await self._wake.wait()
+            await self._forget_access()
         self._wake.clear()
+
+    async def _forget_access(self) -> None:
+        """Read the kubeconfig anew at the next try: what was wrong may have been put right. Its readers have ended."""
+        api, self.api, self.access, self._reader = self.api, None, None, None
+        if api is not None:
+            await api.aclose()
 
     async def _connect_and_hold(self) -> None:
         async with AsyncExitStack() as stack:
@@ -249,7 +256,7 @@ class Session:
         self._dialer.target = far_end
         if self.api is None:
             self.api = ApiClient(access, self._dialer)
-        async with self._step(f"API server {access.host}:{access.port}"):
+        async with self._step(f"API server {access.server_label}"):
             version = await self._probe()
         if self._reader is None:
             self._reader = ClusterReader(self.api, self, self.profile, access.namespace)
