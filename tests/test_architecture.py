@@ -14,7 +14,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted(path for folder in ("app", "screens", "widgets") for path in (ROOT / folder).rglob("*.py"))
-HEAVY = set("aiohttp asyncssh azure cryptography kubernetes rich textual tomlkit truststore yaml".split())
+HEAVY = {
+    "aiohttp", "asyncssh", "azure", "cryptography", "kubernetes", "rich", "textual", "tomlkit", "truststore", "yaml",
+}  # fmt: skip
 
 
 def loaded_by(*words: str) -> set[str]:
