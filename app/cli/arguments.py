@@ -8,12 +8,34 @@ from typing import Any, NoReturn
 from app.errors import UsageError
 
 
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Asks the terminal for its width without shutil, whose compressors argparse would load for every argument."""
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        options.setdefault("width", _columns() - 2)
+        super().__init__(prog, **options)
+
+
+def _columns() -> int:
+    import os
+    import sys
+
+    try:
+        return int(os.environ.get("COLUMNS", "")) or 80
+    except ValueError:
+        pass
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or 80
+    except (AttributeError, ValueError, OSError):
+        return 80
+
+
 class CommandParser(argparse.ArgumentParser):
     """An ArgumentParser whose usage errors are `UsageError` (exit 2) and whose flags may not be shortened."""
 
     def __init__(self, **options: Any) -> None:
         options.setdefault("allow_abbrev", False)
-        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        options.setdefault("formatter_class", _HelpFormatter)
         super().__init__(**options)
 
     def error(self, message: str) -> NoReturn:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The subcommands and their flags."""
-    commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    # With prog given, argparse formats no usage here, which would load shutil and its compressors.
+    commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True, prog=parser.prog)
 
     def command(name: str, summary: str, example: str) -> argparse.ArgumentParser:
         return commands.add_parser(

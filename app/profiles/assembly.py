@@ -24,7 +24,7 @@ MAX_HOPS = 8
 """Hops of a route; each costs a round trip on every opened stream."""
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Entry:
     """A named table merged from the files that have it; the last file wins, field by field."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -116,7 +117,9 @@ def _tenant(value: str) -> str | None:
 
 def _guid(value: str) -> str | None:
     return (
-        None if patterns.GUID.fullmatch(value) else "an id in the form 00000000-0000-0000-0000-000000000000 is expected"
+        None
+        if re.fullmatch(patterns.GUID, value)
+        else "an id in the form 00000000-0000-0000-0000-000000000000 is expected"
     )
 
 
@@ -154,7 +157,7 @@ def _suffix(value: str) -> str | None:
 HOST_KEYS = ("strict", "ask", "pinned")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Defaults:
     """`[defaults]`: personal values for what a profile leaves open. Never exported, never taken from a shared file."""
 
@@ -206,16 +209,16 @@ def read_rest(fields: Fields, profile: Profile, defaults: Defaults) -> Profile:
 
 
 def _tag(value: str) -> str | None:
-    return None if patterns.TAG.fullmatch(value) else "a tag has letters, digits, . _ and -"
+    return None if re.fullmatch(patterns.TAG, value) else "a tag has letters, digits, . _ and -"
 
 
 def _namespace(value: str) -> str | None:
-    return None if patterns.NAMESPACE.fullmatch(value) else "not a namespace's name (small letters, digits and -)"
+    return None if re.fullmatch(patterns.NAMESPACE, value) else "not a namespace's name (small letters, digits and -)"
 
 
 def name_problem(name: str, reserved: frozenset[str] = frozenset()) -> tuple[str, str] | None:
     """What is wrong with the name of an entry, and the remedy; None when it is good."""
-    if not patterns.NAME.fullmatch(name):
+    if not re.fullmatch(patterns.NAME, name):
         guess = valid_name(name)
         return "a name has small letters, digits and -, begins with a letter or digit, and has at most 63", (
             f"Name it {guess}." if guess else ""

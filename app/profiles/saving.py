@@ -163,7 +163,9 @@ def _refuse_new_problems(old: Source, new: Source, touched: set[str], shared: li
     known = {_facts(problem) for problem in Assembly(old, shared).problems}
     for problem in Assembly(new, shared).problems:
         name = getattr(problem, "profile", "")
-        if _facts(problem) not in known or name in touched:
+        if name in touched and isinstance(problem, ProfileProblem):  # it is not in the file: a line would mislead
+            raise ProfileProblem(problem.why, problem.hint, code=problem.code, profile=name, field=problem.field)
+        if _facts(problem) not in known:
             raise problem
 
 

@@ -17,11 +17,11 @@ MAX_FILE_BYTES = 1 << 20
 """A thousand profiles have about a third of this."""
 SECTIONS = ("hop", "sign-in", "cloud", "profile")
 """Tables that hold named entries."""
-_WINDOWS_PATH = re.compile(r'"(?:[A-Za-z]:|\\)\\[^"]*')
-_TOML_PLACE = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
+_WINDOWS_PATH = r'"(?:[A-Za-z]:|\\)\\[^"]*'
+_TOML_PLACE = r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$"
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Source:
     """A file of profiles. `shared` files come in by `include` and are never written."""
 
@@ -104,7 +104,7 @@ def parse_source(path: Path, data: bytes, *, shared: bool = False) -> Source:
 
 
 def _syntax(path: Path, text: str, message: str) -> ProfileProblem:
-    match = _TOML_PLACE.search(message)
+    match = re.search(_TOML_PLACE, message)
     why = clean(message[: match.start()] if match else message)
     line: int | None = None
     hint = "Correct the TOML at this place."
@@ -112,7 +112,7 @@ def _syntax(path: Path, text: str, message: str) -> ProfileProblem:
         lines = text.splitlines() or [""]
         line = int(match.group(1)) if match.group(1) else len(lines)
         why += f" (column {match.group(2)})" if match.group(2) else " (at the end of the file)"
-        if line <= len(lines) and _WINDOWS_PATH.search(lines[line - 1]):
+        if line <= len(lines) and re.search(_WINDOWS_PATH, lines[line - 1]):
             hint = "Put a Windows path in single quotes ('C:\\Users\\jo'), or write / for \\."
     return ProfileProblem(why, hint, code="JD-PROFILE-SYNTAX", file=path, line=line)
 

@@ -9,7 +9,6 @@ from app.errors import ProfileError
 from app.files import shown
 from app.folders import config_dir, state_dir
 from app.profiles.assembly import Assembly
-from app.profiles.includes import INCLUDES_FOLDER, Change, Included
 from app.profiles.model import Profile
 from app.profiles.problem import ProfileProblem, near_names
 from app.profiles.source import Source, read_source
@@ -17,8 +16,12 @@ from app.text import clean
 
 FILE_NAME = "profiles.toml"
 
+TYPE_CHECKING = False  # importing typing or the includes would cost a start-up that has none of them
+if TYPE_CHECKING:
+    from app.profiles.includes import Change, Included
 
-@dataclass
+
+@dataclass(eq=False, repr=False)
 class ProfileBook:
     """Everything that the profile files say. A bad profile stands in `problems` and hides no other."""
 
@@ -101,6 +104,8 @@ def assemble(own: Source, state: Path | None = None, *, personal: bool = True) -
         assembly = Assembly(own, [], personal=personal)
         book.profiles, book.problems = assembly.profiles, assembly.problems
         return book
+    from app.profiles.includes import INCLUDES_FOLDER, Included
+
     included = Included(own, (state_dir() if state is None else state) / INCLUDES_FOLDER)
     assembly = Assembly(own, included.current, personal=personal)
     book.shared = tuple(included.current)
