@@ -178,7 +178,10 @@ def _hostile(stage: Stage) -> None:
         stage.cluster.add_pod(each)
         stage.cluster.start_container("hostile", name, "app", at=made + 2)
     stage.add(attack(stage, "hostile", "talker", "app"))
-    for name, reason in (("reason", text), ("markup", "[blink]Crash[/blink]LoopBackOff")):
+    # STATUS cells hold markup but no control: kubectl passes bidi and C1 controls through, and a pod list printed
+    # beside kubectl's must be equal to the letter. Controls are in messages, annotations, events and logs.
+    reasons = (("click", "[@click=app.quit]Image[/]PullBackOff"), ("markup", "[blink]Crash[/blink]LoopBackOff[/]"))
+    for name, reason in reasons:
         stage.cluster.add_pod(pod("hostile", name, [container("app")], made))
         stage.cluster.modify_pod("hostile", name, partial(_say, stage.now, reason, text))
 
