@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from rich.text import Text
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.driver import Driver
 from textual.filter import LineFilter
 
 from app.errors import ExitCode
@@ -24,6 +25,7 @@ from screens.main import MainScreen
 from screens.palette import ConsoleProvider
 from screens.sanitise import SANITISE
 from screens.signals import on_signals
+from screens.terminal import lasting_driver
 from widgets.glyphs import ASCII, UNICODE
 from widgets.profile_list import ProfileEntry
 
@@ -48,9 +50,9 @@ class ConsoleApp(App[None]):
     COMMANDS: ClassVar[set[Any]] = {ConsoleProvider}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+c", "interrupt", "quit", id="app.interrupt", priority=True, show=False,
-                tooltip="Leave Jumpdeck; with a route open, press it twice."),
+                tooltip="Leave Jumpdeck; twice when a route is open."),
         Binding("ctrl+q", "interrupt", "quit", id="app.quit", priority=True, show=False,
-                tooltip="Leave Jumpdeck; with a route open, press it twice."),
+                tooltip="Leave Jumpdeck; twice when a route is open."),
     ]  # fmt: skip
 
     def __init__(
@@ -153,6 +155,14 @@ class ConsoleApp(App[None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Refuse what the framework offers and nothing here uses."""
         return action not in _REFUSED and super().check_action(action, parameters)
+
+    def get_driver_class(self) -> type[Driver]:
+        """The framework's driver, made to outlive its terminal."""
+        return lasting_driver(super().get_driver_class())
+
+    def terminal_lost(self) -> None:
+        """The window was closed, or the connection to it lost."""
+        self._end(ExitCode.TERMINATED)
 
     def _task_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A task failed that nobody waited for: a defect. It goes to the log and is named on the screen."""

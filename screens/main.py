@@ -7,10 +7,7 @@ from typing import ClassVar
 
 from textual import on
 from textual.binding import Binding, BindingType
-from textual.css.query import NoMatches
-from textual.events import DescendantFocus
 from textual.reactive import var
-from textual.widget import Widget
 
 from app.errors import JumpdeckError
 from app.messages import FailureMet
@@ -18,26 +15,19 @@ from app.rows import ContainerKind, PodRow
 from app.text import clean
 from screens.bridge import Bridge
 from screens.commands import parse_command
-from screens.deck import DeckScreen
 from screens.dialogs import ChoiceScreen
-from screens.texts import HelpScreen
-from widgets.lines import BottomLine
+from screens.roaming import RoamingScreen
 from widgets.log_pane import LogPane
 from widgets.pod_filter import PodFilter
-from widgets.pod_table import PodTable
 from widgets.profile_list import ProfileList
 from widgets.prompt import Prompt
 from widgets.session_view import SessionView
 from widgets.steps import Steps
 
-_LIST_HINTS = (("enter", "open"), (":", "command"), ("?", "help"), ("q", "quit"))
-_POD_HINTS = (("/", "filter"), ("l", "logs"), ("d", "describe"), (":", "command"), ("?", "help"), ("0", "all"))
-_LOG_HINTS = (("/", "search"), ("f", "follow"), ("t", "times"), ("F", "full"), ("esc", "close"), ("?", "help"))
-_STEP_HINTS = (("r", "retry"), ("esc", "profiles"), (":", "command"), ("?", "help"))
 NOT_READY = "Still starting; try again in a moment"
 
 
-class MainScreen(DeckScreen):
+class MainScreen(RoamingScreen):
     """Turns keys, commands and wishes of the views into calls of the bridge."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -54,7 +44,7 @@ class MainScreen(DeckScreen):
                 f"session({number})",
                 f"session {number}",
                 id=f"main.session-{number}",
-                tooltip="Go to the open session of that number, in the order of opening.",
+                tooltip="Go to the first, second … session that is open.",
                 show=False,
             )
             for number in range(1, 10)
@@ -223,7 +213,7 @@ class MainScreen(DeckScreen):
         elif name == "profile" and argument:
             await self.open(argument)
         elif name in ("profile", "profiles"):
-            self._focus_profiles()
+            self.focus_profiles()
         elif name == "close" and self.bridge and self.active:
             closed = self.active
             await self.drop(closed)
@@ -236,23 +226,6 @@ class MainScreen(DeckScreen):
             await self.app.run_action("quit")
 
     # -- moving about --------------------------------------------------------------------------------------------------
-
-    def _focus_profiles(self) -> None:
-        self.add_class("-choosing")
-        self.query_one(ProfileList).focus()
-
-    def action_pane(self, step: int) -> None:
-        """To the next pane that is shown."""
-        view = self.active_view
-        panes: list[Widget] = [self.query_one(ProfileList)]
-        if view is not None:
-            panes += [pane for pane in (view.query_one(Steps), view.table, view.log_pane) if pane.display]
-        at = next((index for index, pane in enumerate(panes) if pane.has_focus), 0)
-        target = panes[(at + step) % len(panes)]
-        if isinstance(target, ProfileList):
-            self._focus_profiles()
-        else:
-            target.focus()
 
     async def action_leave(self) -> None:
         """Back; from the list of profiles, out."""
@@ -278,28 +251,4 @@ class MainScreen(DeckScreen):
         elif table.filtered:
             table.filtered = PodFilter()
         else:
-            self._focus_profiles()
-
-    def on_descendant_focus(self, event: DescendantFocus) -> None:
-        """Hints of the pane that has the focus; on a narrow screen the list of profiles makes room."""
-        widget = event.widget
-        if not isinstance(widget, ProfileList) and self.active:
-            self.remove_class("-choosing")
-        hints = {ProfileList: _LIST_HINTS, PodTable: _POD_HINTS, LogPane: _LOG_HINTS, Steps: _STEP_HINTS}
-        try:
-            self.query_one(BottomLine).hints = hints.get(type(widget), _POD_HINTS)
-        except NoMatches:  # the screen is still being laid out
-            return
-
-    def action_help(self) -> None:
-        """Keys and commands."""
-        everywhere = [*self.app.BINDINGS, *self.BINDINGS]
-        shown = [("Everywhere", [binding for binding in everywhere if isinstance(binding, Binding)])]
-        for title, widget in (
-            ("Profiles", ProfileList),
-            ("Session", SessionView),
-            ("Pods", PodTable),
-            ("Log", LogPane),
-        ):
-            shown.append((title, [binding for binding in widget.BINDINGS if isinstance(binding, Binding)]))
-        self.app.push_screen(HelpScreen(shown))
+            self.focus_profiles()

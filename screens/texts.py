@@ -78,6 +78,8 @@ class TextScreen(ModalScreen[None]):
 class ReadingPane(LogPane):
     """A log pane for text that does not grow."""
 
+    WORD = "DESCRIBE"
+
     def status(self) -> str:
         """The search, and how to leave."""
         return f"/{self.search}  n next  N before  esc clear" if self.search else "/ search  esc back"
@@ -115,12 +117,12 @@ class HelpScreen(ModalScreen[None]):
         for name, bindings in self._groups:
             lines.append(Content.styled(f"\n{name}", "bold $text-accent"))
             for key, tip in _folded(bindings):
-                lines.append(Content.assemble((f"  {key:<22}", "bold"), tip))
+                lines.append(Content.assemble((f"  {key:<17} ", "bold"), tip))
         lines.append(Content.styled("\nCommands (:)", "bold $text-accent"))
         for command in COMMANDS:
             names = " ".join(filter(None, (command.name, command.argument)))
             also = f" ({', '.join(command.aliases)})" if command.aliases else ""
-            lines.append(Content.assemble((f"  :{names:<21}", "bold"), command.help, (also, "$text-muted")))
+            lines.append(Content.assemble((f"  :{names:<16} ", "bold"), command.help, (also, "$text-muted")))
         lines.append(Content.styled("\nFilter: text or regex, !text inverse, -l app=web labels", "$text-muted"))
         return Content("\n").join(lines)
 
@@ -137,4 +139,4 @@ def _folded(bindings: Iterable[Binding]) -> list[tuple[str, str]]:
             keys.setdefault(binding.tooltip, []).extend(
                 f"shift+{name.lower()}" if len(name) == 1 and name.isupper() else name for name in names
             )
-    return [(" ".join(names), tip) for tip, names in keys.items()]
+    return [(" ".join(names) if len(names) < 5 else f"{names[0]} … {names[-1]}", tip) for tip, names in keys.items()]

@@ -10,6 +10,9 @@ from app.ages import human_duration
 from app.rows import SessionPhase, SessionState
 from widgets.glyphs import UNICODE, WORDS, Glyphs, phase_look
 
+MIN_WARNING = 16
+"""Characters that a lasting warning keeps even where keys would fill the line."""
+
 
 class TopLine(Widget):
     """Profile, namespace, route with its hops, state, latency. Never covered, never shortened at its ends."""
@@ -99,14 +102,18 @@ class BottomLine(Widget):
         left = Content.assemble(("READ-ONLY", "bold $text-success"))
         if self.state is not None and self.state.identity:
             left = Content.assemble(left, (rule, "$text-disabled"), self.state.identity[:40])
-        for warning in self.state.warnings if self.state else ():
-            left = Content.assemble(left, (rule, "$text-disabled"), (warning[:60], "bold $text-warning"))
+        warning = "; ".join(self.state.warnings) if self.state else ""
+        if warning and not self.said:
+            wanted = sum(len(key) + len(what) + 3 for key, what in self.hints)
+            room = max(MIN_WARNING, self.size.width - left.cell_length - wanted - 6)
+            cut = warning if len(warning) <= room else warning[: room - 1] + self.glyphs.ellipsis
+            left = Content.assemble(left, (rule, "$text-disabled"), (cut, "bold $text-warning"))
         left = Content.assemble(left, (rule, "$text-disabled"))
         if self.said:
             return Content.assemble(left, (self.said, "bold"))
         room = self.size.width - left.cell_length
         for key, what in self.hints:
-            if (room := room - len(key) - len(what) - 3) < 0:
+            if (room := room - len(key) - len(what) - 3) < -2:
                 break
             left = Content.assemble(left, (key, "bold $text-accent"), (f" {what}  ", "$text-muted"))
         return left

@@ -47,6 +47,9 @@ class LogPane(RingView):
         text: str
         row: int | None
 
+    WORD: ClassVar[str] = "LOGS"
+    """What the title begins with."""
+
     search = reactive("")
     heading = var("")
     """Whose log it is; cleaned text."""
@@ -120,7 +123,7 @@ class LogPane(RingView):
         if self.heading + status == self._titled or not self.is_attached:
             return
         self._titled = self.heading + status
-        title = Content.assemble((" LOGS ", "bold"), (self.heading, "bold"), ("  " + status + " ", "not bold"))
+        title = Content.assemble((f" {self.WORD} ", "bold"), (self.heading, "bold"), ("  " + status + " ", "not bold"))
         self.border_title = title
 
     def action_follow(self) -> None:
