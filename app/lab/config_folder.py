@@ -20,6 +20,7 @@ API_NAME = "lab-api.jumpdeck.internal"
 CONTEXTS = {"lab": "admin", "lab-restricted": "restricted", "lab-nobody": "nobody"}
 """Contexts of the lab's kubeconfig and the user behind each."""
 
+_PREFIX = "jumpdeck-lab-"
 _OWN = ("config", "kubeconfig", "ca.pem", "server.pem", "server.key", "control.sock")
 
 
@@ -49,7 +50,7 @@ def lab_folder(root: Path | None) -> Iterator[LabFolder]:
     """A private folder for one lab, removed at the end. A given folder must be new or empty. Raises OSError."""
     made = root is None or not root.exists()
     if root is None:
-        root = Path(tempfile.mkdtemp(prefix="jumpdeck-lab-"))
+        root = Path(tempfile.mkdtemp(prefix=_PREFIX))
     else:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(root.iterdir()):
@@ -67,6 +68,12 @@ def lab_folder(root: Path | None) -> Iterator[LabFolder]:
                 path.unlink(missing_ok=True)
         if made:
             shutil.rmtree(root, ignore_errors=True)
+
+
+def remove_left_behind(root: Path) -> None:
+    """Remove the temporary folder of a lab that was killed; a folder that somebody chose, or a link, is left alone."""
+    if root.name.startswith(_PREFIX) and root.parent == Path(tempfile.gettempdir()) and not root.is_symlink():
+        shutil.rmtree(root, ignore_errors=True)
 
 
 def write_private(path: Path, text: str) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import ExitCode, JumpdeckError
-from app.lab.config_folder import LabFolder, write_private
+from app.lab.config_folder import LabFolder, remove_left_behind, write_private
 from app.text import prose
 
 LINE_LIMIT = 64 * 1024
@@ -98,12 +98,14 @@ def _read_channel(path: Path) -> Channel | None:
 
 
 def find_labs() -> list[Channel]:
-    """This user's running labs, the newest first; notes of labs that are gone are removed."""
+    """This user's running labs, the newest first; notes and folders of labs that are gone are removed."""
     notes = sorted(runtime_folder().glob("lab-*.json"), reverse=True)
     found = []
     for note in notes:
         channel = _read_channel(note)
         if channel is None or not _alive(channel.pid):
+            if channel is not None:
+                remove_left_behind(Path(channel.config).parent)
             note.unlink(missing_ok=True)
         else:
             found.append(channel)
@@ -184,6 +186,7 @@ class ControlServer:
             self._clean.append(path)
             channel = Channel(os.getpid(), str(self._folder.config), socket=str(path))
         write_private(self._folder.lab_json, channel.to_json())
+        find_labs()  # sweeps what labs that were killed have left
         note = runtime_folder() / f"lab-{time.time_ns()}-{os.getpid()}.json"
         write_private(note, channel.to_json())
         self._clean.append(note)

@@ -169,6 +169,19 @@ def test_notes_of_labs_that_are_gone_are_swept() -> None:
     assert not note.exists()
 
 
+async def test_the_next_lab_sweeps_what_a_killed_one_left(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(*jumpdeck("lab"), cwd=ROOT, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    await asyncio.wait_for(process.stdout.readline(), LIMIT)
+    left = Path(find_lab().config).parent
+    process.kill()
+    await process.wait()
+    assert there(left)
+    async with Lab.open(folder=tmp_path / "lab", estate="none") as lab:
+        assert [channel.config for channel in find_labs()] == [str(lab.config_dir)]
+        assert not there(left)
+
+
 def jumpdeck(*words: str) -> list[str]:
     return [sys.executable, "-m", "jumpdeck", *words]
 
