@@ -75,6 +75,11 @@ class LogFollow:
             else:
                 pod = await self._wait_for(pod, lambda found: bool(self._now(found).id) or found.over(self._name))
 
+    @property
+    def followed(self) -> str:
+        """Pod uid and id of the instance that is, or was last, followed; empty before the first."""
+        return f"{self._uid}/{self._instance}" if self._instance else ""
+
     def _read_anew(self, *, anew: bool = True) -> None:
         """What follows is another instance; `anew`: from its start, whatever the request says."""
         self._patience.lost_at = None  # the divider says more than a mark of the cut
