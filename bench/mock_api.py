@@ -24,7 +24,10 @@ PAGE = 500
 EVENT_BLOCK = 500
 """Events that are made once and sent again and again."""
 
-_ENV = {".": {}, 'k:{"name":"POD_IP"}': {".": {}, "f:name": {}, "f:valueFrom": {".": {}, "f:fieldRef": {}}}}
+_ENV: dict[str, Any] = {
+    ".": {},
+    'k:{"name":"POD_IP"}': {".": {}, "f:name": {}, "f:valueFrom": {".": {}, "f:fieldRef": {}}},
+}
 _PROBE: dict[str, Any] = {"f:failureThreshold": {}, "f:httpGet": {".": {}, "f:path": {}, "f:port": {}, "f:scheme": {}}}
 _AMOUNTS: dict[str, Any] = {".": {}, "f:cpu": {}, "f:memory": {}}
 _MANAGED_CONTAINER = {

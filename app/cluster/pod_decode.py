@@ -5,7 +5,7 @@ Everything that enters a row is harmless text afterwards, whoever wrote the JSON
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -24,6 +24,8 @@ from app.cluster.pod_status import (
 from app.errors import JumpdeckError, Recovery
 from app.rows import ContainerKind, ContainerRow, PodRow
 from app.text import clean
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 class _Owner(msgspec.Struct, frozen=True, gc=False):
@@ -53,7 +55,9 @@ _NO_SPEC = Spec()
 _NO_STATUS = Status()
 
 
-class _Pod(msgspec.Struct, frozen=True, gc=False):
+class RawPod(msgspec.Struct, frozen=True, gc=False):
+    """The fields of a pod that a row is made from, not yet cleaned."""
+
     metadata: _Meta = _NO_META
     spec: Spec = _NO_SPEC
     status: Status = _NO_STATUS
@@ -68,12 +72,12 @@ class _ListMeta(msgspec.Struct, frozen=True, gc=False, rename={"token": "continu
 class _PodList(msgspec.Struct, frozen=True, gc=False):
     kind: str = ""
     metadata: _ListMeta = _ListMeta()
-    items: list[_Pod] | None = None
+    items: list[RawPod] | None = None
 
 
 class _Event(msgspec.Struct, frozen=True, gc=False):
     type: str
-    object: _Pod
+    object: RawPod
 
 
 class _AnyEvent(msgspec.Struct, frozen=True, gc=False):
@@ -99,10 +103,27 @@ class PodEvent(NamedTuple):
     status: bytes = b""
 
 
-_POD = msgspec.json.Decoder(_Pod)
+class RawPodEvent(NamedTuple):
+    """One watch event whose pod is decoded but not yet made into a row: half of the work, when a newer one follows."""
+
+    kind: str
+    pod: RawPod | None
+    resource_version: str
+    status: bytes = b""
+
+
+_POD = msgspec.json.Decoder(RawPod)
 _LIST = msgspec.json.Decoder(_PodList)
 _EVENT = msgspec.json.Decoder(_Event)
 _ANY_EVENT = msgspec.json.Decoder(_AnyEvent)
+
+# Looking a member up in its Enum costs more than all else that is done with it.
+_INIT, _SIDECAR, _APP, _EPHEMERAL = (
+    ContainerKind.INIT,
+    ContainerKind.SIDECAR,
+    ContainerKind.APP,
+    ContainerKind.EPHEMERAL,
+)
 
 _UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 
@@ -122,7 +143,7 @@ def malformed(what: str, cause: BaseException | str) -> JumpdeckError:
 def decode_pod(body: bytes) -> PodRow:
     """One Pod. Raises JumpdeckError JD-API-MALFORMED."""
     try:
-        return _row(_POD.decode(body))
+        return pod_row(_POD.decode(body))
     except _UNREADABLE as error:
         raise malformed("the request for a pod", error) from error
 
@@ -135,11 +156,18 @@ def decode_pod_list(body: bytes) -> PodPage:
         raise malformed("the list of pods", error) from error
     if page.kind != "PodList":
         raise malformed("the list of pods", f"it is of kind {page.kind!r}")
-    return PodPage([_row(pod) for pod in page.items or ()], page.metadata.resourceVersion, page.metadata.token)
+    return PodPage([pod_row(pod) for pod in page.items or ()], page.metadata.resourceVersion, page.metadata.token)
 
 
 def decode_watch_event(line: bytes) -> PodEvent:
     """One line of a pod watch (metav1.WatchEvent). Raises JumpdeckError JD-API-MALFORMED."""
+    event = read_watch_event(line)
+    row = None if event.pod is None else pod_row(event.pod)
+    return PodEvent(event.kind, row, event.resource_version, event.status)
+
+
+def read_watch_event(line: bytes) -> RawPodEvent:
+    """As `decode_watch_event`, with `pod_row` left to the caller."""
     try:
         event = _EVENT.decode(line)
     except _UNREADABLE as error:
@@ -149,29 +177,24 @@ def decode_watch_event(line: bytes) -> PodEvent:
     if event.type == "ERROR":
         return _other_event(line, None)
     if event.type == "BOOKMARK":
-        return PodEvent("BOOKMARK", None, pod.metadata.resourceVersion)
+        return RawPodEvent("BOOKMARK", None, pod.metadata.resourceVersion)
     if event.type in ("ADDED", "MODIFIED", "DELETED") and pod.metadata.uid:
-        return PodEvent(event.type, _row(pod), pod.metadata.resourceVersion)
+        return RawPodEvent(event.type, pod, pod.metadata.resourceVersion)
     raise malformed("the watch of pods", f"an event of type {event.type!r}")
 
 
-def _other_event(line: bytes, cause: BaseException | None) -> PodEvent:
+def _other_event(line: bytes, cause: BaseException | None) -> RawPodEvent:
     try:
         event = _ANY_EVENT.decode(line)
     except _UNREADABLE as error:
         raise malformed("the watch of pods", error) from error
     if event.type == "ERROR":
-        return PodEvent("ERROR", None, "", bytes(event.object))
+        return RawPodEvent("ERROR", None, "", bytes(event.object))
     raise malformed("the watch of pods", cause or "no pod") from cause
 
 
-def _safe(text: str) -> str:
-    """`clean`, at the price of two checks in C for the text that needs none: nearly all of it."""
-    return text if text.isascii() and text.isprintable() else clean(text)
-
-
 def _container(entry: Container, kind: ContainerKind, status: ContainerStatus | None) -> ContainerRow:
-    name = _safe(entry.name)
+    name = entry.name
     if status is None:
         return ContainerRow(name, kind)
     state = status.state or NO_STATE
@@ -180,16 +203,16 @@ def _container(entry: Container, kind: ContainerKind, status: ContainerStatus | 
     if exit_code is None and last is not None:
         exit_code = last.exitCode
     restarts = status.restartCount
-    return ContainerRow(name, kind, _safe(status.containerID), word, reason, exit_code, restarts, status.ready)
+    return ContainerRow(name, kind, status.containerID, word, reason, exit_code, restarts, status.ready)
 
 
 def _state(state: State) -> tuple[str, str, int | None]:
     if state.running is not None:
         return "running", "", None
     if state.waiting is not None:
-        return "waiting", _safe(state.waiting.reason), None
+        return "waiting", state.waiting.reason, None
     if state.terminated is not None:
-        return "terminated", _safe(state.terminated.reason), state.terminated.exitCode
+        return "terminated", state.terminated.reason, state.terminated.exitCode
     return "", "", None
 
 
@@ -199,9 +222,9 @@ def _group(
     if not entries:
         return []
     by_name = {status.name: status for status in statuses or ()}
-    init = kind is ContainerKind.INIT
+    init = kind is _INIT
     return [
-        _container(entry, ContainerKind.SIDECAR if init and is_sidecar(entry) else kind, by_name.get(entry.name))
+        _container(entry, _SIDECAR if init and is_sidecar(entry) else kind, by_name.get(entry.name))
         for entry in entries
     ]
 
@@ -209,43 +232,68 @@ def _group(
 def _owner(references: list[_Owner] | None) -> str:
     for reference in references or ():
         if reference.controller:
-            return _safe(f"{reference.kind}/{reference.name}")
+            return f"{reference.kind}/{reference.name}"
     return ""
 
 
 def _ip(status: Status) -> str:
-    return _safe(status.podIPs[0].ip if status.podIPs else status.podIP)
+    return status.podIPs[0].ip if status.podIPs else status.podIP
 
 
-def _row(pod: _Pod) -> PodRow:
+def pod_row(pod: RawPod) -> PodRow:
+    """The row of a pod, every text in it harmless."""
     meta, spec, status = pod.metadata, pod.spec, pod.status
     deleting = meta.deletionTimestamp is not None
     cells = summarise(spec, status, deleting=deleting)
-    containers = _group(spec.containers, status.containerStatuses, ContainerKind.APP)
+    containers = _group(spec.containers, status.containerStatuses, _APP)
     if spec.initContainers:
-        containers = _group(spec.initContainers, status.initContainerStatuses, ContainerKind.INIT) + containers
+        containers = _group(spec.initContainers, status.initContainerStatuses, _INIT) + containers
     if spec.ephemeralContainers:
-        containers += _group(spec.ephemeralContainers, status.ephemeralContainerStatuses, ContainerKind.EPHEMERAL)
-    labels: Any = meta.labels
-    return PodRow(
-        uid=_safe(meta.uid),
-        namespace=_safe(meta.namespace),
-        name=_safe(meta.name),
+        containers += _group(spec.ephemeralContainers, status.ephemeralContainerStatuses, _EPHEMERAL)
+    row = PodRow(
+        uid=meta.uid,
+        namespace=meta.namespace,
+        name=meta.name,
         ready=cells.ready,
         total=cells.total,
-        status=_safe(cells.status),
+        status=cells.status,
         restarts=cells.restarts,
         restarted_at=cells.restarted_at,
         created=moment(meta.creationTimestamp),
         ip=_ip(status),
-        node=_safe(spec.nodeName),
-        nominated_node=_safe(status.nominatedNodeName),
+        node=spec.nodeName,
+        nominated_node=status.nominatedNodeName,
         gates=gates_text(spec, status),
         containers=tuple(containers),
-        labels=tuple([(_safe(key), _safe(value)) for key, value in labels.items()]) if labels else (),
+        labels=tuple(meta.labels.items()) if meta.labels else (),
         owner=_owner(meta.ownerReferences),
-        default_container=_safe(meta.annotations.default_container) if meta.annotations else "",
-        phase=_safe(status.phase),
+        default_container=meta.annotations.default_container if meta.annotations else "",
+        phase=status.phase,
         finished=status.phase in ("Succeeded", "Failed"),
         deleting=deleting,
     )
+    return row if _is_harmless(row) else _cleaned(row)
+
+
+def _is_harmless(row: PodRow) -> bool:
+    """Whether no text in a row needs cleaning: one look at all of it, since that is so for nearly every row."""
+    parts = [row.uid, row.namespace, row.name, row.status, row.ip, row.node, row.nominated_node, row.owner, row.phase]
+    parts.append(row.default_container)
+    for label in row.labels:
+        parts += label
+    for container in row.containers:
+        parts += (container.name, container.container_id, container.reason)
+    text = "".join(parts)
+    return text.isascii() and text.isprintable()
+
+
+def _cleaned(row: PodRow) -> PodRow:
+    """The row with every text in it cleaned."""
+    containers = tuple(_with_clean_texts(container) for container in row.containers)
+    labels = tuple((clean(key), clean(value)) for key, value in row.labels)
+    return msgspec.structs.replace(_with_clean_texts(row), containers=containers, labels=labels)
+
+
+def _with_clean_texts(struct: S) -> S:
+    texts = {name: clean(value) for name, value in msgspec.structs.asdict(struct).items() if isinstance(value, str)}
+    return msgspec.structs.replace(struct, **texts)

@@ -7,6 +7,7 @@ field is required and lists may be null, because servers (and their bookmarks) l
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -120,6 +121,7 @@ class Summary(NamedTuple):
     """POSIX seconds of the newest termination that belongs to `restarts`."""
 
 
+@lru_cache(maxsize=4096)
 def moment(stamp: str | None) -> float | None:
     """POSIX seconds of an RFC 3339 stamp; None when it is missing, unreadable or Go's zero time."""
     if not stamp:

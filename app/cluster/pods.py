@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from app.cluster import failures
 from app.cluster.api import ApiClient
-from app.cluster.pod_decode import decode_pod_list, decode_watch_event
+from app.cluster.pod_decode import RawPod, decode_pod_list, pod_row, read_watch_event
 from app.dialer import Link
 from app.errors import JumpdeckError, Recovery, RouteError
 from app.rows import PodRow, PodSnapshot, Staleness
@@ -57,6 +57,10 @@ SETTLED = 10.0
 
 COALESCE = 0.1
 """Seconds between two snapshots: faster than ten a second nobody reads, and each costs a copy of the index."""
+
+PENDING = 256
+"""Changed pods that may wait to be made into rows: a storm on few pods costs a row per snapshot, not per event, and
+many pods never pile up into a pause of more than a few milliseconds."""
 
 BUDGET = 0.012
 """Seconds of decoding after which the loop gets its turn."""
@@ -199,6 +203,8 @@ class _Place:
 
     namespace: str
     rows: dict[str, PodRow] = field(default_factory=dict)
+    pending: dict[str, RawPod] = field(default_factory=dict)
+    """Pods as last told, by uid, that are not yet in `rows`."""
     version: str = ""
     """The resourceVersion to watch from; opaque. Empty: the list comes first."""
     staleness: Staleness = Staleness.LOADING
@@ -207,6 +213,13 @@ class _Place:
     failed: bool = False
     """For good: nobody reads this place any more."""
     silent: int = 0
+
+    def settle(self) -> None:
+        """Bring `rows` up to date."""
+        for pod in self.pending.values():
+            row = pod_row(pod)
+            self.rows[row.uid] = row
+        self.pending.clear()
 
 
 OnChange = Callable[[str, PodRow], None]
@@ -253,6 +266,7 @@ class _Board:
     def _snapshot(self) -> PodSnapshot:
         rows: dict[str, PodRow] = {}
         for place in self._places:
+            place.settle()
             rows.update(place.rows)
         reading = [place for place in self._places if not place.failed] or self._places
         states = {place.staleness for place in reading}
@@ -348,6 +362,7 @@ class PodWatch:
         await self._link.wait_up()
         rows, version = await _list_one(self._api, place.namespace, self._scope, on_page)
         # Taken as a whole: what vanished while nobody watched is gone from here, too.
+        place.settle()
         before, place.rows = place.rows, {row.uid: row for row in rows}
         if board.on_change is not None:
             _tell_differences(board.on_change, {} if loading else before, place.rows, "LISTED" if loading else "ADDED")
@@ -407,27 +422,31 @@ class PodWatch:
         return now - heard > IDLE_LIMIT or now > end
 
     async def _apply(self, lines: list[bytes], place: _Place, on_change: OnChange | None) -> None:
-        rows = place.rows
         turn = time.perf_counter() + BUDGET
         for line in lines:
             if not line:
                 continue
-            event = decode_watch_event(line)
-            row = event.row
-            if event.kind == "ERROR":
+            event = read_watch_event(line)
+            if event.pod is not None:
+                self._take(event.kind, event.pod, place, on_change)
+            elif event.kind == "ERROR":
                 raise failures.from_watch_error(event.status, "the watch of pods")
-            if row is not None:
-                if event.kind == "DELETED":
-                    rows.pop(row.uid, None)
-                else:
-                    rows[row.uid] = row
-                if on_change is not None:
-                    on_change(event.kind, row)
             if event.resource_version:
                 place.version = event.resource_version
             if time.perf_counter() > turn:
                 await asyncio.sleep(0)
                 turn = time.perf_counter() + BUDGET
+
+    def _take(self, kind: str, pod: RawPod, place: _Place, on_change: OnChange | None) -> None:
+        place.pending[pod.metadata.uid] = pod
+        if kind != "DELETED" and on_change is None and len(place.pending) < PENDING:
+            return
+        place.settle()
+        row = pod_row(pod)
+        if kind == "DELETED":
+            del place.rows[row.uid]
+        if on_change is not None:
+            on_change(kind, row)
 
 
 def _tell_differences(tell: OnChange, before: dict[str, PodRow], after: dict[str, PodRow], new: str) -> None:
