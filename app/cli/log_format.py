@@ -22,6 +22,8 @@ POD_COLOURS = (96, 92, 95, 93, 94, 91)
 _SGR = re.compile(rb"\x1b\[[0-9;:]*m")
 _HIGHLIGHT = "\x1b[1;31m"
 _RESET = "\x1b[0m"
+_FEW_COLOURS = 8
+"""Different colour sequences that are taken out one after the other."""
 _CLEAN_PIECE = 8 << 10
 """Bytes: in a chunk with something to clean only the pieces that hold it are decoded."""
 
@@ -65,10 +67,24 @@ class PodFacts:
 def clean_chunk(chunk: bytes) -> bytes:
     """Whole lines made harmless: what `app.text.clean_line` does, for a chunk at a time."""
     if b"\x1b" in chunk:
-        chunk = _SGR.sub(b"", chunk)
+        chunk = _without_colours(chunk)
     if is_plain(chunk):
         return chunk
     return b"".join(piece if is_plain(piece) else clean_line(piece).encode() for piece in _pieces(chunk))
+
+
+def _without_colours(chunk: bytes) -> bytes:
+    """Logs use a handful of colours: to take each out whole is several times as fast as a pattern."""
+    at = 0
+    for _ in range(_FEW_COLOURS):
+        at = chunk.find(b"\x1b", at)
+        if at < 0:
+            return chunk
+        found = _SGR.match(chunk, at)
+        if found is None:
+            break
+        chunk = chunk.replace(found.group(), b"")
+    return _SGR.sub(b"", chunk)
 
 
 def _pieces(chunk: bytes) -> Iterator[bytes]:

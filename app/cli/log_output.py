@@ -15,9 +15,6 @@ MAX_WAITING = 4 << 20
 FLUSH_LIMIT = 2.0
 """Seconds at the end for what still waits; a reader that does not read must not keep us alive."""
 
-_PIECE = 1 << 16
-"""Bytes of one write: what a pipe takes at once."""
-
 
 class Output:
     """Writes bytes in order, each as soon as the one before is out. Use as an async context manager."""
@@ -90,8 +87,8 @@ class Output:
 
     def _write_all(self, data: bytes) -> None:
         view = memoryview(data)
-        while view:
-            view = view[self._target.write(view[:_PIECE]) or 0 :]
+        while view:  # large writes: between two this thread waits for the interpreter, milliseconds under load
+            view = view[self._target.write(view) or 0 :]
 
     def _tell(self, what: object, value: object) -> None:
         try:

@@ -7,6 +7,7 @@ import asyncio
 import dataclasses
 from datetime import UTC, datetime
 from time import time
+from typing import Any
 
 from app.cli.frame import open_profile_session, say, say_error
 from app.cli.log_format import LogPrinter, Look, PodFacts, paint, pod_colours
@@ -32,7 +33,8 @@ async def tail_profiles(args: argparse.Namespace, query: TailQuery, look: Look) 
         printing = _Printing(look, output, quiet=args.only_log_lines)
         runs = [owner.spawn(_one(name, args, query, printing), name=name) for name in names]
         done = owner.spawn(_all(runs, single=len(names) == 1 and not args.profile.startswith("@")), name="all")
-        await asyncio.wait({done, output.broken}, return_when=asyncio.FIRST_COMPLETED)
+        ends: list[asyncio.Future[Any]] = [done, output.broken]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if output.broken.done():
             for run in [done, *runs]:
                 run.cancel()
