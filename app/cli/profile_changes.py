@@ -187,13 +187,11 @@ def export(args: argparse.Namespace) -> int:
 def edit(args: argparse.Namespace) -> int:
     """`profiles edit`: an editor on a copy, which replaces the file only when it is valid."""
     from app.profiles.saving import current_text, replace_text
-    from app.profiles.source import parse_source
+    from app.profiles.source import Source
 
     book = load_for_edit(args.name)
     base = current_text(book.path)
-    line = None
-    if args.name:
-        line = parse_source(book.path, base).line_of(f"profile.{args.name}")
+    line = Source(book.path, base).line_of(f"profile.{args.name}") if args.name else None
     copy = _private_copy(book.path, base)
     edited = base
     try:

@@ -156,7 +156,7 @@ def _escaped(letter: str) -> str:
 
 def _key(key: str) -> str:
     bare = bool(key) and all(c.isascii() and (c.isalnum() or c in "-_") for c in key)
-    return key if bare else value_text(key).replace("'", '"') if "\\" not in key else value_text(key)
+    return key if bare else value_text(key)
 
 
 def _filled(*fields: tuple[str, object]) -> Table:

@@ -89,12 +89,19 @@ def replace_text(path: Path, base: bytes, edited: bytes, shared: list[Source] | 
     new = parse_source(path, edited)
     _refuse_newer(new)
     with lock(path):
-        old = _current(path)
-        _refuse_new_problems(parse_source(path, base), new, set(), shared or [])
-        if old.data != base:
-            edited = _merged(path, parse_source(path, base), old, new)
-            new = parse_source(path, edited)
-            _refuse_new_problems(old, new, set(), shared or [])
+        data = current_text(path)
+        try:
+            old = parse_source(path, data)
+        except ProfileError:  # the edit repairs a file that nobody could read: there is nothing to merge with
+            if data != base:
+                raise
+            old = Source(path)
+        _refuse_newer(old)
+        started = old if data == base else parse_source(path, base)
+        _refuse_new_problems(started, new, set(), shared or [])
+        if data != base:
+            edited = _merged(path, started, old, new)
+            _refuse_new_problems(old, parse_source(path, edited), set(), shared or [])
         write_private(path, edited, versions=VERSIONS_KEPT)
 
 
