@@ -160,6 +160,9 @@ class ConsoleApp(App[None]):
         """The framework's driver, made to outlive its terminal."""
         return lasting_driver(super().get_driver_class())
 
+    def _set_pointer_shape(self, shape: str) -> None:
+        """Leave the mouse pointer alone: without this no `ESC ]` reaches the terminal at all, which tests can hold."""
+
     def terminal_lost(self) -> None:
         """The window was closed, or the connection to it lost."""
         self._end(ExitCode.TERMINATED)

@@ -170,7 +170,13 @@ async def test_hostile_lines_are_drawn_harmlessly():
     stage = Stage()
     async with running(stage, pod("web"), size=(120, 40)) as pilot:
         pane, _ = await opened(stage, pilot)
-        hostile = [b"\x1b]52;c;ZXZpbA==\x07", b"\xff\xfe bad", "\u202ertl".encode(), b"[@click=app.exit()]x[/]", b"a\tb"]
+        hostile = [
+            b"\x1b]52;c;ZXZpbA==\x07",
+            b"\xff\xfe bad",
+            "\u202ertl".encode(),
+            b"[@click=app.exit()]x[/]",
+            b"a\tb",
+        ]
         feed(stage, pane, lines(*hostile, b"\x1b[31mred\x1b[0m plain", b"x" * 1_000_000))
         await settle(pilot)
         text = shown(pilot)

@@ -171,9 +171,7 @@ async def test_a_lost_link_greys_rows_and_counts_down_and_nothing_quits():
 
 async def test_hostile_names_are_text_and_a_click_on_every_cell_fires_nothing():
     stage = Stage()
-    pods = [
-        pod(text, namespace=text, uid=str(n), status=text, node=text, ip=text) for n, text in enumerate(HOSTILE)
-    ]
+    pods = [pod(text, namespace=text, uid=str(n), status=text, node=text, ip=text) for n, text in enumerate(HOSTILE)]
     async with running(stage, *pods, size=(200, 30)) as pilot:
         await pilot.press("ctrl+w")
         await settle(pilot)

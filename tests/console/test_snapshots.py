@@ -1,0 +1,147 @@
+"""How the console looks, at the smallest size and at a large one, with the clock stopped."""
+
+from __future__ import annotations
+
+import pytest
+from textual.pilot import Pilot
+
+from app.errors import ProfileError, RouteError
+from app.rows import LogMark, MarkKind, SessionPhase, Staleness, Step, StepState
+from tests.console.conftest import settle
+from tests.console.fakes_console import NOW, Stage, lines, link_error, pod, snapshot
+from widgets.log_ring import LogRing
+
+SIZES = pytest.mark.parametrize("size", [(80, 24), (200, 60)], ids=["80x24", "200x60"])
+BROKEN = ProfileError(
+    "Profile office cannot be used", "~/profiles.toml: unknown field 'clutser'", "Did you mean cluster?",
+    code="JD-PROFILE-UNKNOWN-FIELD",
+)  # fmt: skip
+
+
+def estate() -> list:
+    return [
+        pod("checkout-7d9f6c-x2x4k", namespace="payments", ready=2, total=2, created=NOW - 273_600),
+        pod("ledger-5f8b-k2p9q", namespace="payments", ready=0, status="CrashLoopBackOff", restarts=5,
+            restarted_at=NOW - 120, created=NOW - 2_460),
+        pod("report-28400-abcde", namespace="payments", ready=0, status="Completed", finished=True),
+        *(pod(f"web-{n}", namespace="shop", node=f"aks-pool-{n}") for n in range(6)),
+        pod("a-name-that-is-much-longer-than-the-others-6c5d9f7b8-zx81q", namespace="shop", status="Pending", ready=0),
+    ]  # fmt: skip
+
+
+async def main_screen(stage: Stage, pilot: Pilot) -> None:
+    await settle(pilot)
+    await stage.app.main.open("prod-weu")
+    await settle(pilot)
+    stage.reader("prod-weu").snapshot = snapshot(*estate())
+    stage.session("prod-weu").up()
+    await settle(pilot)
+
+
+async def with_log(stage: Stage, pilot: Pilot) -> None:
+    await main_screen(stage, pilot)
+    ring = LogRing()
+    ring.append(lines(*(f'level=info msg="captured" order={81_200 + n}' for n in range(40))))
+    ring.append(
+        lines(b"\x1b[31mERROR\x1b[0m [/] payment refused", mark=LogMark(MarkKind.RESTARTED, "exit code 137", NOW))
+    )
+    ring.append(lines("order 4711 done", mark=LogMark(MarkKind.CUT, "", NOW)))
+    view = stage.app.main.active_view
+    view.log_ring = ring
+    view.log_heading = "payments/checkout-7d9f6c-x2x4k/app"
+    view.log_pane.focus()
+    await pilot.press("t")
+    view.log_pane.search = "order"
+    await settle(pilot)
+
+
+def stage_of(**more) -> Stage:
+    return Stage("prod-weu", "staging", "shop-edge", broken={"office": BROKEN}, **more)
+
+
+@SIZES
+def test_main(snap_compare, size):
+    stage = stage_of()
+    assert snap_compare(stage.app, terminal_size=size, run_before=lambda pilot: with_log(stage, pilot))
+
+
+@SIZES
+def test_connecting(snap_compare, size):
+    stage = stage_of()
+
+    async def play(pilot: Pilot) -> None:
+        await settle(pilot)
+        await stage.app.main.open("staging")
+        steps = (Step("profile and credentials", StepState.DONE, 0.02), Step("jump01 (SSH)", StepState.RUNNING))
+        stage.session("staging").move(SessionPhase.CONNECTING, steps=steps)
+        await settle(pilot)
+
+    assert snap_compare(stage.app, terminal_size=size, run_before=play)
+
+
+@SIZES
+def test_failed(snap_compare, size):
+    stage = stage_of()
+
+    async def play(pilot: Pilot) -> None:
+        await settle(pilot)
+        await stage.app.main.open("staging")
+        steps = (
+            Step("profile and credentials", StepState.DONE, 0.02),
+            Step("API server 10.4.0.4:443", StepState.FAILED, 5.0, "Connection timed out"),
+        )
+        error = RouteError("Connection timed out", "10.4.0.4:443 did not answer within 5 s",
+                           "Check that the VPN is up.", code="JD-TCP-TIMEOUT")  # fmt: skip
+        stage.session("staging").move(SessionPhase.FAILED, steps=steps, error=error)
+        await settle(pilot)
+
+    assert snap_compare(stage.app, terminal_size=size, run_before=play)
+
+
+@SIZES
+def test_error_dialog(snap_compare, size):
+    stage = stage_of()
+
+    async def play(pilot: Pilot) -> None:
+        await main_screen(stage, pilot)
+        await stage.app.main.open("office")
+        await settle(pilot)
+
+    assert snap_compare(stage.app, terminal_size=size, run_before=play)
+
+
+@SIZES
+def test_help(snap_compare, size):
+    stage = stage_of()
+
+    async def play(pilot: Pilot) -> None:
+        await settle(pilot)
+        await pilot.press("question_mark")
+        await settle(pilot)
+
+    assert snap_compare(stage.app, terminal_size=size, run_before=play)
+
+
+def test_production_with_a_lost_link_and_ascii_signs(snap_compare):
+    stage = stage_of(production=("prod-weu",), ascii_only=True)
+
+    async def play(pilot: Pilot) -> None:
+        await main_screen(stage, pilot)
+        stage.reader("prod-weu").publish(
+            snapshot(*estate(), staleness=Staleness.STALE, heard_at=NOW - 12, error=link_error())
+        )
+        stage.session("prod-weu").move(SessionPhase.RETRYING, retry_at=NOW + 4, tries=1, error=link_error())
+        await settle(pilot)
+
+    assert snap_compare(stage.app, terminal_size=(120, 30), run_before=play)
+
+
+def test_light(snap_compare):
+    stage = stage_of()
+
+    async def play(pilot: Pilot) -> None:
+        await with_log(stage, pilot)
+        await stage.app.main.run_command("theme light")
+        await settle(pilot)
+
+    assert snap_compare(stage.app, terminal_size=(120, 30), run_before=play)
