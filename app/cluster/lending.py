@@ -29,6 +29,9 @@ from app.cluster.kubeconfig import is_loopback
 from app.errors import JumpdeckError
 
 API_VERSION = "client.authentication.k8s.io/v1"
+SHORT_BASE = 60
+"""Bytes of a folder's path that leave room for our folder and a socket's name."""
+
 PREFIX = "jumpdeck-exec-"
 KEY_FILE = "key"
 ANSWER_LIMIT = 256 << 10
@@ -45,7 +48,7 @@ async def lent_kubeconfig(access: Access, name: str, namespace: str) -> AsyncIte
     """
     sweep()
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+        folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=temp_base()))
     except OSError as exc:
         raise JumpdeckError("No place for the temporary kubeconfig", str(exc.strerror), "Set TMPDIR to a folder.",
                             code="JD-EXEC-FOLDER") from exc  # fmt: skip
@@ -172,9 +175,15 @@ async def _pipe(access: Access, folder: Path) -> AsyncIterator[str]:
         listener.close()
 
 
+def temp_base() -> str:
+    """Where temporary folders go: the system's choice, unless its path leaves a socket's no room (macOS: 104 bytes)."""
+    base = tempfile.gettempdir()
+    return base if sys.platform == "win32" or len(os.fsencode(base)) <= SHORT_BASE else "/tmp"  # noqa: S108
+
+
 def sweep() -> None:
     """Remove folders that a killed run has left behind."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    for folder in Path(temp_base()).glob(f"{PREFIX}*"):
         pid = folder.name.removeprefix(PREFIX).partition("-")[0]
         try:
             ours = not hasattr(os, "getuid") or folder.lstat().st_uid == os.getuid()

@@ -34,6 +34,9 @@ ANSWER_LIMIT = 10.0
 SOCKET_PATH_LIMIT = 100
 """Bytes of a Unix socket's path that every system takes (macOS: 104)."""
 
+SHORT_BASE = 60
+"""Bytes of a folder's path that leave room for our folder and a socket's name within SOCKET_PATH_LIMIT."""
+
 Request = dict[str, Any]
 Handler = Callable[[Request], Awaitable[dict[str, Any]]]
 
@@ -66,7 +69,11 @@ def runtime_folder() -> Path:
         folder.mkdir(exist_ok=True)
         return folder
     base = os.environ.get("XDG_RUNTIME_DIR", "")
-    folder = Path(base) / "jumpdeck" if base else Path(tempfile.gettempdir()) / f"jumpdeck-{os.getuid()}"
+    if base and len(os.fsencode(base)) <= SHORT_BASE:
+        folder = Path(base) / "jumpdeck"
+    else:
+        temp = tempfile.gettempdir()
+        folder = Path(temp if len(os.fsencode(temp)) <= SHORT_BASE else "/tmp") / f"jumpdeck-{os.getuid()}"  # noqa: S108
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()
     if folder.is_symlink() or found.st_uid != os.getuid():
