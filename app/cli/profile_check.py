@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from app.cli.profiles import note, out
 from app.errors import ExitCode
@@ -64,6 +65,7 @@ def _review(book: ProfileBook, args: argparse.Namespace) -> bool:
         if change.old is not None:
             out(f"accepted:\n{to_toml(f'profile.{change.name}', profile_table(change.old))}")
         out(f"new:\n{to_toml(f'profile.{change.name}', profile_table(change.new))}")
+        sys.stdout.flush()  # the question goes to the terminal by another way
         if ask_line(f"Use the new {change.name}? [y/N] ").lower() in ("y", "yes"):
             agreed.append(change)
     if agreed:

@@ -134,9 +134,11 @@ def _list(output: str) -> int:
     elif output == "json":
         import json
 
+        from app.text import clean_block
+
         rows = [_row(profile) for profile in profiles]
         rows += [{"name": getattr(p, "profile", ""), "problem": str(p)} for p in _bad(book)]
-        out(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+        out(clean_block(json.dumps(rows, indent=2, ensure_ascii=False)) + "\n")
     else:
         _print_table(profiles)
     if output != "json" and book.problems:
@@ -203,8 +205,10 @@ def _show(name: str, output: str) -> int:
     if output == "json":
         import json
 
+        from app.text import clean_block
+
         document = {"name": profile.name, **table, "file": str(profile.origin or "")}
-        out(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        out(clean_block(json.dumps(document, indent=2, ensure_ascii=False)) + "\n")
     else:
         out(to_toml(f"profile.{profile.name}", table))
     return 0
