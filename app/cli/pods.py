@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -72,53 +72,102 @@ def chosen_namespaces(args: argparse.Namespace, reader: ClusterReader) -> tuple[
 
 
 class Columns:
-    """Rows set in columns as kubectl sets them: widths never shrink from one piece to the next."""
+    """Lines set in columns as kubectl sets them: widths never shrink from one piece to the next."""
 
-    def __init__(self, *, wide: bool, namespaced: bool, headers: bool) -> None:
-        self._wide, self._namespaced = wide, namespaced
+    def __init__(self, headers: Sequence[str] | None) -> None:
         self._widths: list[int] = []
-        self._headers_due = headers
+        self._headers = headers
 
-    def text(self, rows: Iterable[PodRow], now: float) -> str:
-        """The lines of these rows, the headings before the first ones. `now` (POSIX seconds) dates the ages."""
-        from app.pod_cells import HEADERS, WIDE_HEADERS, cells
-
-        lines = [
-            (row.namespace, *cells(row, now, wide=self._wide)) if self._namespaced else cells(row, now, wide=self._wide)
-            for row in rows
-        ]
+    def text(self, lines: list[tuple[str, ...]]) -> str:
+        """These lines, the headings before the first ones."""
         if not lines:
             return ""
-        if self._headers_due:
-            self._headers_due = False
-            headers = WIDE_HEADERS if self._wide else HEADERS
-            lines.insert(0, ("NAMESPACE", *headers) if self._namespaced else headers)
-        columns = zip(*lines, strict=True)
-        widths = [max(MIN_WIDTH, PADDING + max(map(len, column))) for column in columns]
+        if self._headers is not None:
+            lines = [tuple(self._headers), *lines]
+            self._headers = None
+        widths = [max(MIN_WIDTH, PADDING + max(map(len, column))) for column in zip(*lines, strict=True)]
         self._widths = [max(pair) for pair in zip(widths, self._widths or widths, strict=True)]
         # The last column is not padded.
         form = "".join(f"%-{width}s" for width in self._widths[:-1]) + "%s\n"
         return "".join([form % line for line in lines])
 
 
+class RowLines:
+    """Rows as lines of cells, the namespace first where several are shown."""
+
+    def __init__(self, *, wide: bool, namespaced: bool) -> None:
+        self._wide, self._namespaced = wide, namespaced
+
+    @property
+    def headers(self) -> tuple[str, ...]:
+        """The headings of these lines."""
+        from app.pod_cells import HEADERS, WIDE_HEADERS
+
+        headers = WIDE_HEADERS if self._wide else HEADERS
+        return ("NAMESPACE", *headers) if self._namespaced else headers
+
+    def lines(self, rows: Iterable[PodRow], now: float) -> list[tuple[str, ...]]:
+        """The cells of each row; `now` (POSIX seconds) dates the ages."""
+        from app.pod_cells import cells
+
+        if self._namespaced:
+            return [(row.namespace, *cells(row, now, wide=self._wide)) for row in rows]
+        return [cells(row, now, wide=self._wide) for row in rows]
+
+
 async def _print_list(reader: ClusterReader, scope: PodScope, args: argparse.Namespace) -> int:
+    from app.errors import JumpdeckError
+
+    try:
+        headers, lines = await _server_table(reader, scope, args)
+    except JumpdeckError as error:
+        if error.code != "JD-API-NO-TABLE":
+            raise
+        headers, lines = await _own_table(reader, scope, args)
+    if not lines:
+        _say_nothing_found(scope)
+    elif args.output == "name":
+        name = headers.index("NAME")
+        sys.stdout.write("".join([f"pod/{line[name]}\n" for line in lines]))
+    else:
+        sys.stdout.write(Columns(None if args.no_headers else headers).text(lines))
+    sys.stdout.flush()
+    return 0
+
+
+Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
+
+
+async def _server_table(reader: ClusterReader, scope: PodScope, args: argparse.Namespace) -> Table:
+    """Headings and lines as the API server makes them: what kubectl prints."""
+    from itertools import compress
+
+    from app.cluster.pod_table import list_table
+
+    table = await list_table(reader.api, scope)
+    shown = [_namespaced(scope), *(args.output == "wide" or not wide for wide in table.wide[1:])]
+    if all(shown):
+        return table.headers, table.lines
+    return tuple(compress(table.headers, shown)), [tuple(compress(line, shown)) for line in table.lines]
+
+
+async def _own_table(reader: ClusterReader, scope: PodScope, args: argparse.Namespace) -> Table:
+    """The same worked out here, for a server that makes no tables."""
     import time
 
     from app.cluster.pods import list_pods
 
     found = await list_pods(reader.api, scope)
-    if not found.rows:
-        _say_nothing_found(scope)
-    elif args.output == "name":
-        sys.stdout.write("".join(f"pod/{row.name}\n" for row in found.rows))
-    else:
-        sys.stdout.write(_columns(scope, args).text(found.rows, time.time()))
-    sys.stdout.flush()
-    return 0
+    form = _row_lines(scope, args)
+    return form.headers, form.lines(found.rows, time.time())
 
 
-def _columns(scope: PodScope, args: argparse.Namespace) -> Columns:
-    return Columns(wide=args.output == "wide", namespaced=len(scope.namespaces) != 1, headers=not args.no_headers)
+def _namespaced(scope: PodScope) -> bool:
+    return len(scope.namespaces) != 1
+
+
+def _row_lines(scope: PodScope, args: argparse.Namespace) -> RowLines:
+    return RowLines(wide=args.output == "wide", namespaced=_namespaced(scope))
 
 
 def _say_nothing_found(scope: PodScope) -> None:
@@ -150,7 +199,7 @@ async def _print_json(reader: ClusterReader, scope: PodScope) -> int:
 
 
 async def _watch(reader: ClusterReader, scope: PodScope, args: argparse.Namespace) -> int:
-    printer = WatchPrinter(_columns(scope, args), names=args.output == "name")
+    printer = WatchPrinter(_row_lines(scope, args), headers=not args.no_headers, names=args.output == "name")
     await reader.pods(scope).run(printer.on_snapshot, printer.on_change)
     printer.flush()
     assert printer.error is not None
@@ -160,8 +209,9 @@ async def _watch(reader: ClusterReader, scope: PodScope, args: argparse.Namespac
 class WatchPrinter:
     """Prints the first list as one table and then a line for every change."""
 
-    def __init__(self, columns: Columns, *, names: bool) -> None:
-        self._columns = columns
+    def __init__(self, form: RowLines, *, headers: bool, names: bool) -> None:
+        self._form = form
+        self._columns = Columns(form.headers if headers else None)
         self._names = names
         self._listed: list[PodRow] = []
         self._stale = False
@@ -202,4 +252,4 @@ class WatchPrinter:
         if self._names:
             sys.stdout.write("".join(f"pod/{row.name}\n" for row in rows))
         else:
-            sys.stdout.write(self._columns.text(rows, time.time()))
+            sys.stdout.write(self._columns.text(self._form.lines(rows, time.time())))

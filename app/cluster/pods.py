@@ -103,23 +103,25 @@ def selectors(scope: PodScope) -> dict[str, str | int]:
     return found
 
 
-async def raw_pages(api: ApiClient, path: str, params: dict[str, str | int]) -> AsyncIterator[tuple[bytes, PageToken]]:
+async def raw_pages(
+    api: ApiClient, path: str, params: dict[str, str | int], accept: str = _JSON
+) -> AsyncIterator[tuple[bytes, PageToken]]:
     """The bodies of a list's pages. The consumer sets the token's `value` from the body before it asks for the next."""
     token = PageToken()
     while True:
         more: dict[str, str | int] = {"continue": token.value} if token.value else {}
-        body = await _page(api, path, {**params, "limit": PAGE, **more})
+        body = await _page(api, path, {**params, "limit": PAGE, **more}, accept)
         token.value = ""
         yield body, token
         if not token.value:
             return
 
 
-async def _page(api: ApiClient, path: str, params: dict[str, str | int]) -> bytes:
+async def _page(api: ApiClient, path: str, params: dict[str, str | int], accept: str) -> bytes:
     backoff = Backoff()
     while True:
         try:
-            return await api.get(path, params, accept=_JSON, timeout=PAGE_LIMIT)
+            return await api.get(path, params, accept=accept, timeout=PAGE_LIMIT)
         except JumpdeckError as error:
             # Busy is no failure of the list: the server names its wait and the token stays good.
             if error.code != "JD-API-BUSY" or backoff.tries == BUSY_TRIES:

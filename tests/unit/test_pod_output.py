@@ -10,7 +10,7 @@ import pytest
 
 from app.cli.arguments import CommandParser
 from app.cli.pod_json import items_of_page
-from app.cli.pods import Columns, WatchPrinter, configure
+from app.cli.pods import Columns, RowLines, WatchPrinter, configure
 from app.cluster.pod_decode import decode_pod, decode_pod_list
 from app.rows import PodRow, PodSnapshot, Staleness
 from tests.protocol.pod_server import pod, pod_list
@@ -47,24 +47,23 @@ def moments(file: str) -> list[float]:
 def test_the_table_is_kubectls_character_for_character(
     file: str, rows: list[PodRow], wide: bool, namespaced: bool, headers: bool
 ) -> None:
-    printed = {
-        Columns(wide=wide, namespaced=namespaced, headers=headers).text(rows, moment) for moment in moments(file)
-    }
+    form = RowLines(wide=wide, namespaced=namespaced)
+    printed = {Columns(form.headers if headers else None).text(form.lines(rows, moment)) for moment in moments(file)}
     assert kubectl(file) in printed
 
 
 def test_narrow_columns_keep_six_places() -> None:
     body = pod("p", namespace="n")
-    columns = Columns(wide=False, namespaced=True, headers=False)
     row = decode_pod(json.dumps(body).encode())
-    assert columns.text([row], row.created or 0.0).startswith("n     p     1/1   Running   1     0s")
+    lines = RowLines(wide=False, namespaced=True).lines([row], row.created or 0.0)
+    assert Columns(None).text(lines) == "n     p     1/1   Running   1     0s\n"
 
 
 def test_a_watch_widens_columns_but_never_narrows_them(capsys: pytest.CaptureFixture[str]) -> None:
     def row(name: str, status: str) -> PodRow:
         return PodRow("u-" + name, "n", name, 1, 1, status, 0, None, None)
 
-    printer = WatchPrinter(Columns(wide=False, namespaced=False, headers=True), names=False)
+    printer = WatchPrinter(RowLines(wide=False, namespaced=False), headers=True, names=False)
     printer.on_change("LISTED", row("old-1", "Running"))
     printer.on_change("LISTED", row("other", "Running"))
     printer.on_snapshot(PodSnapshot({}, Staleness.LIVE))
