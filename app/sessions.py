@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from app.errors import JumpdeckError, Recovery, RouteError
+from app.program_log import log_crash, log_path
 from app.rows import SessionPhase, SessionState, Step, StepState
 from app.tasks import Backoff, TaskOwner
 
@@ -183,6 +184,16 @@ class Session:
                 await self._connect_and_hold()
             except JumpdeckError as error:
                 await self._settle(error)
+            except Exception as defect:
+                log_crash(defect)
+                await self._settle(
+                    JumpdeckError(
+                        f"Jumpdeck failed: {type(defect).__name__}",
+                        "this is a defect of Jumpdeck, not of your cluster",
+                        f"Where it happened is in {log_path()}.",
+                        code="JD-INTERNAL",
+                    )
+                )
 
     async def _settle(self, error: JumpdeckError) -> None:
         """After a failure: wait for the next try, or for a person."""

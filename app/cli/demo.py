@@ -89,7 +89,7 @@ async def _visit(sessions: Sessions, name: str) -> None:
     import time
 
     from app.cli.frame import wait_first_up
-    from app.cli.pods import Columns
+    from app.cli.pods import Columns, RowLines
     from app.cluster.pods import PodScope, list_pods
 
     session = sessions.open(name)
@@ -98,8 +98,8 @@ async def _visit(sessions: Sessions, name: str) -> None:
     _print(f"── {name}: {' ─▸ '.join(state.route)}  UP  Kubernetes {state.server_version}")
     assert session.api is not None
     pods = await list_pods(session.api, PodScope())
-    columns = Columns(wide=False, namespaced=True, headers=True)
-    _print(columns.text(pods.rows, time.time()).rstrip("\n"))
+    rows = RowLines(wide=False, namespaced=True)
+    _print(Columns(rows.headers).text(rows.lines(pods.rows, time.time())).rstrip("\n"))
     _print(f"── logs of default/clock-0, the last {TOUR_LINES} lines")
     async with asyncio.timeout(30.0):
         await _print_log(session)
