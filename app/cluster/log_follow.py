@@ -65,11 +65,16 @@ class LogFollow:
         if self._request.previous or not self._request.follow:
             await self._reader.snapshot()
             return
-        pod: PodNow | None = await self._pod_at_first()
+        pod: PodNow | None
+        if self._uid and self._request.instance:
+            self._instance = self._request.instance
+            pod = await self._follow_instance()
+        else:
+            pod = await self._pod_at_first()
         while pod is not None:
             if self._now(pod).id:
                 self._uid, self._instance = pod.uid, self._now(pod).id
-                pod = await self._follow_instance(pod)
+                pod = await self._follow_instance()
             elif pod.over(self._name):
                 return
             else:
@@ -90,15 +95,14 @@ class LogFollow:
     def _now(self, pod: PodNow) -> Instance:
         return pod.containers.get(self._name, Instance())
 
-    async def _follow_instance(self, pod: PodNow) -> PodNow | None:
+    async def _follow_instance(self) -> PodNow | None:
         """Follow one instance to its end; returns the pod once there is another one, None when there will be none."""
         while True:
             await self._reader.follow()
-            found = await self._read_pod()
-            if found is None:
+            pod = await self._read_pod()
+            if pod is None:
                 await self._sender.mark(MarkKind.ENDED, _DELETED)
                 return None
-            pod = found
             if pod.uid != self._uid:
                 return await self._replaced(pod)
             if self._now(pod).id != self._instance:

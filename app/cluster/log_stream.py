@@ -47,6 +47,8 @@ class LogRequest:
     pod: str
     container: str
     pod_uid: str = ""
+    instance: str = ""
+    """Container id as last seen in the pod's status, with `pod_uid`: saves the first look at the pod."""
     follow: bool = True
     previous: bool = False
     tail: int | None = None

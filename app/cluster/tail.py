@@ -59,6 +59,7 @@ class _Target:
     source: LogSource
     pod: PodRow
     instance: str
+    container_id: str
     anew: bool
     """The pod came after the tail began: its log is read from the start."""
 
@@ -217,7 +218,7 @@ class Tail:
                 continue
             source = LogSource(row.namespace, row.name, each.name, row.uid, self._query.profile)
             late = (anew and not _has_ended_long_ago(each)) or key in self._done
-            self._active[key] = target = _Target(source, row, instance, late)
+            self._active[key] = target = _Target(source, row, instance, each.container_id, late)
             found.append(target)
         return found
 
@@ -232,7 +233,7 @@ class Tail:
     async def _read(self, target: _Target) -> None:
         source, query, anew = target.source, self._query, target.anew
         request = LogRequest(
-            source.namespace, source.pod, source.container, source.pod_uid,
+            source.namespace, source.pod, source.container, source.pod_uid, target.container_id,
             follow=query.follow, previous=query.previous,
             tail=None if anew else query.tail, since=None if anew else query.since,
             since_time=None if anew else query.since_time, profile=query.profile,
