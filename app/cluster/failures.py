@@ -1,8 +1,9 @@
 """Every failure of a request to the API server as layer, cause, next step, code and exit code.
 
-The seam for aiohttp; TLS is in `tls_failures`, the operating system's part in `app.routes.failures`. Answers of the
-server are read by a table, the first row that fits wins. Shapes: a `Status` object (Kubernetes API conventions,
-"Response Status Kind"), or plain text from what stands before the handlers (429, 404 of unknown paths, /readyz).
+TLS is in `tls_failures`, the operating system's part in `app.routes.failures`, aiohttp's in `aiohttp_failures`, which
+alone loads that library. Answers of the server are read by a table, the first row that fits wins. Shapes: a `Status`
+object (Kubernetes API conventions, "Response Status Kind"), or plain text from what stands before the handlers (429,
+404 of unknown paths, /readyz).
 """
 
 from __future__ import annotations
@@ -18,16 +19,14 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-import aiohttp
-
 from app.cluster.tls_failures import from_tls, is_wrong_name
 from app.errors import JumpdeckError, NotFoundError, Recovery, RefusedError, RouteError
 from app.routes.failures import from_os_error
 from app.text import clean, prose
 
 __all__ = [
-    "deadline", "from_status", "from_tls", "from_watch_error", "is_wrong_name", "json_object", "mapped",
-    "not_kubernetes", "too_large", "truncated",
+    "closed", "closed_here", "deadline", "from_exception", "from_status", "from_tls", "from_watch_error",
+    "is_wrong_name", "json_object", "mapped", "not_http", "not_kubernetes", "too_large", "truncated",
 ]  # fmt: skip
 
 MAX_RETRY_AFTER = 300.0
@@ -308,42 +307,41 @@ class deadline:
 
 @contextlib.contextmanager
 def mapped(where: str, at: str = "") -> Iterator[None]:
-    """Turn what aiohttp, ssl and the system raise inside into JumpdeckError; `at` is `host:port`."""
+    """Turn what ssl, the system and our HTTP client raise inside into JumpdeckError; `at` is `host:port`."""
     try:
         yield
-    except (aiohttp.ClientError, ssl.SSLError, OSError, ValueError, EOFError) as exc:
+    except (ssl.SSLError, OSError, ValueError, EOFError) as exc:
         raise from_exception(exc, clean(where), at or clean(where)) from exc
-    except RuntimeError as exc:
-        if "closed" not in str(exc).lower():
-            raise
-        raise _closed_here(where) from exc
 
 
 def from_exception(error: BaseException, where: str, at: str) -> JumpdeckError:
-    """The error for an exception of aiohttp or of what lies below it, most specific first."""
-    if isinstance(error, JumpdeckError):
-        return error
+    """The error for an exception of what lies below a request, most specific first."""
     if isinstance(error, ssl.SSLError | ssl.CertificateError):
         return from_tls(error, at, at)
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return truncated(where)
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return RouteError("The server closed the connection", where, "It is tried again.", code="JD-API-CLOSED",
-                          layer="api", recovery=_TRANSIENT)  # fmt: skip
-    if isinstance(error, aiohttp.ClientResponseError | aiohttp.http_exceptions.HttpProcessingError | ValueError):
-        return RouteError("What answers does not speak HTTP as it should", f"{where}: {prose(str(error))}",
-                          _CHECK_ADDRESS, code="JD-API-NOT-HTTP", layer="api")  # fmt: skip
+    if isinstance(error, EOFError):
+        return closed(where)
+    if isinstance(error, ValueError):
+        return not_http(where, str(error))
     if isinstance(error, OSError):
         if "[SSL" in str(error):  # aiohttp wraps an alert that comes after the handshake (TLS 1.3)
             return from_tls(ssl.SSLError(str(error)), at, at)
         return from_os_error(error, at)
-    if isinstance(error, aiohttp.ClientConnectionError) and "closed" in str(error).lower():
-        return _closed_here(where)
     return RouteError("The request failed", f"{where}: {prose(str(error) or type(error).__name__)}",
                       "It is tried again.", code="JD-API-FAILED", layer="api", recovery=_TRANSIENT)  # fmt: skip
 
 
-def _closed_here(where: str) -> JumpdeckError:
+def closed(where: str) -> JumpdeckError:
+    """The far end closed the connection before it answered."""
+    return RouteError("The server closed the connection", clean(where), "It is tried again.", code="JD-API-CLOSED",
+                      layer="api", recovery=_TRANSIENT)  # fmt: skip
+
+
+def not_http(where: str, why: str) -> JumpdeckError:
+    """An answer that breaks the rules of HTTP."""
+    return RouteError("What answers does not speak HTTP as it should", f"{clean(where)}: {prose(why)}",
+                      _CHECK_ADDRESS, code="JD-API-NOT-HTTP", layer="api")  # fmt: skip
+
+
+def closed_here(where: str) -> JumpdeckError:
+    """A request on a client that we have closed."""
     return JumpdeckError("The session has been closed", clean(where), "", code="JD-SESSION-CLOSED", layer="local")
-
-

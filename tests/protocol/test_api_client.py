@@ -51,8 +51,16 @@ async def echo(request: web.Request) -> web.Response:
     )  # fmt: skip
 
 
-async def test_a_request_goes_through_our_own_connector_to_the_named_server() -> None:
+async def test_a_stream_goes_through_our_own_connector_to_the_named_server() -> None:
     """The canary of the private seam: aiohttp calls `_create_connection`, and the answer comes back."""
+    async with api_server(echo) as port, client(access_to(port, base_path="/k8s/c1")) as api:
+        async with api.stream("/api/v1/pods", {"watch": 1, "labelSelector": "a=b,c in (d)"}) as response:
+            answer = json.loads(await response.read())
+        assert answer["path"].startswith("/k8s/c1/api/v1/pods?watch=1&labelSelector=a%3Db,c+in+(d)"), answer["path"]
+        assert answer["host"] == f"api.test:{port}"
+
+
+async def test_a_request_goes_to_the_named_server() -> None:
     async with api_server(echo) as port, client(access_to(port, base_path="/k8s/c1")) as api:
         answer = json.loads(await api.get("/api/v1/pods", {"limit": 500, "labelSelector": "a=b,c in (d)"}))
         assert answer["path"].startswith("/k8s/c1/api/v1/pods?limit=500&labelSelector=a%3Db,c+in+(d)"), answer["path"]

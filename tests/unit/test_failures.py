@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.cluster import failures
+from app.cluster import aiohttp_failures, failures
 from app.errors import JumpdeckError, Recovery
 from app.routes.failures import from_os_error
 from tests.recordings import cases, load
@@ -142,7 +142,7 @@ LIBRARY = [
 
 @pytest.mark.parametrize(("error", "code"), LIBRARY)
 def test_library_error(error: Exception, code: str) -> None:
-    with pytest.raises(JumpdeckError) as caught, failures.mapped("GET /x", "api.test:443"):
+    with pytest.raises(JumpdeckError) as caught, aiohttp_failures.mapped("GET /x", "api.test:443"):
         raise error
     assert caught.value.code == code
     assert caught.value.__cause__ is error
