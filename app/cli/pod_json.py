@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from app.cluster.pod_decode import malformed
+from app.cluster.malformed import malformed
 
 _NOT_ASCII = re.compile(r"[^\x00-\x7e]")
 """Everything that a terminal could take for something else goes out as an escape; the JSON means the same."""

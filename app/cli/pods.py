@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from app.cluster.pods import PodScope
+    from app.cluster.paging import PodScope
     from app.cluster.reader import ClusterReader
     from app.rows import PodRow, PodSnapshot
 
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
 async def _main(args: argparse.Namespace) -> int:
     from app.cli.frame import open_profile_session
-    from app.cluster.pods import PodScope
+    from app.cluster.paging import PodScope
 
     async with open_profile_session(args.profile, args) as session:
         reader = session.reader
@@ -181,7 +181,7 @@ def _say_nothing_found(scope: PodScope) -> None:
 
 async def _print_json(reader: ClusterReader, scope: PodScope) -> int:
     from app.cli.pod_json import items_of_page
-    from app.cluster.pods import pods_path, raw_pages, selectors
+    from app.cluster.paging import pods_path, raw_pages, selectors
 
     out = sys.stdout
     out.write('{\n    "apiVersion": "v1",\n    "items": [')

@@ -19,7 +19,7 @@ from kubernetes.aio.client.models.v1_pod_status import V1PodStatus
 from kubernetes.aio.client.models.v1_volume import V1Volume
 
 from app.ages import age
-from app.cluster.pod_decode import malformed
+from app.cluster.malformed import malformed
 from app.rows import EventRow
 
 _KEY = 18

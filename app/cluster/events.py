@@ -7,7 +7,7 @@ from urllib.parse import quote
 import msgspec
 
 from app.cluster.api import ApiClient
-from app.cluster.pod_decode import malformed
+from app.cluster.malformed import malformed
 from app.cluster.pod_status import moment
 from app.rows import EventRow, PodRow
 from app.text import MAX_PROSE, clean, prose

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from app.cluster.api import ApiClient
-from app.cluster.pod_decode import malformed
+from app.cluster.malformed import malformed
 from app.errors import JumpdeckError
 from app.text import clean
 

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
+from app.cluster.malformed import malformed
 from app.cluster.pod_status import (
     NO_STATE,
     Container,
@@ -21,7 +22,6 @@ from app.cluster.pod_status import (
     moment,
     summarise,
 )
-from app.errors import JumpdeckError, Recovery
 from app.rows import ContainerKind, ContainerRow, PodRow
 from app.text import clean
 
@@ -126,18 +126,6 @@ _INIT, _SIDECAR, _APP, _EPHEMERAL = (
 )
 
 _UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
-
-
-def malformed(what: str, cause: BaseException | str) -> JumpdeckError:
-    """The error for an answer that is not what the Kubernetes API sends (code JD-API-MALFORMED)."""
-    return JumpdeckError(
-        f"The answer to {what} is not a Kubernetes answer",
-        clean(str(cause))[:300],
-        "Look whether something between here and the API server (a proxy, a login page) answers in its place.",
-        code="JD-API-MALFORMED",
-        layer="api",
-        recovery=Recovery.TRANSIENT,
-    )
 
 
 def decode_pod(body: bytes) -> PodRow:

@@ -7,14 +7,17 @@ screen is made of rows (`app.cluster.pods`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from app.cluster.api import ApiClient
-from app.cluster.pod_decode import malformed
-from app.cluster.pods import MAX_RESTARTS, PodScope, pods_path, raw_pages, selectors
+from app.cluster.malformed import malformed
+from app.cluster.paging import MAX_RESTARTS, PodScope, pods_path, raw_pages, selectors
 from app.errors import JumpdeckError
 from app.text import clean
+
+if TYPE_CHECKING:
+    from app.cluster.api import ApiClient
 
 ACCEPT = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 

@@ -9,29 +9,19 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from urllib.parse import quote
 
 from app.cluster import failures
 from app.cluster.api import ApiClient
+from app.cluster.paging import JSON, MAX_RESTARTS, PodScope, pods_path, raw_pages, selectors
 from app.cluster.pod_decode import RawPod, decode_pod_list, pod_row, read_watch_event
 from app.dialer import Link
 from app.errors import JumpdeckError, Recovery, RouteError
 from app.rows import PodRow, PodSnapshot, Staleness
 from app.tasks import CLOSE_LIMIT, Backoff, spawn
 
-PAGE = 500
-"""Pods per page: about 3 MB or 10 ms of decoding, between which the loop breathes; kubectl's own page size."""
-
-PAGE_LIMIT = 60.0
-"""Seconds for one page: compressed it has up to 1 MB, which a link of 256 kbit/s carries in half of this."""
-
-MAX_RESTARTS = 3
-"""Lists begun again because the continue token had expired, before the server is given a rest."""
-
-BUSY_TRIES = 5
-"""Times that a page is asked for again when the server is busy (429): it asks for a second or so each time."""
+__all__ = ["EventLines", "PodList", "PodScope", "PodWatch", "list_pods"]
 
 EVENT_LIMIT = 8 << 20
 """Bytes of one watch event: an object has at most 1.5 MiB in etcd, its JSON can be a few times that."""
@@ -68,17 +58,6 @@ BUDGET = 0.012
 _RELIST = {"JD-API-GONE", "JD-API-MALFORMED", "JD-API-TOO-LARGE"}
 """Codes after which the same version would bring the same failure again."""
 
-_JSON = "application/json"
-
-
-@dataclass(frozen=True)
-class PodScope:
-    """Which pods: namespaces (none means all), a label selector and a field selector, both as kubectl takes them."""
-
-    namespaces: tuple[str, ...] = ()
-    labels: str = ""
-    fields: str = ""
-
 
 @dataclass(frozen=True)
 class PodList:
@@ -86,54 +65,6 @@ class PodList:
 
     rows: list[PodRow]
     versions: dict[str, str]
-
-
-def pods_path(namespace: str) -> str:
-    """The API path of a namespace's pods, or of all pods for `""`."""
-    return f"/api/v1/namespaces/{quote(namespace, safe='')}/pods" if namespace else "/api/v1/pods"
-
-
-def selectors(scope: PodScope) -> dict[str, str | int]:
-    """The scope's selectors as query parameters."""
-    found: dict[str, str | int] = {}
-    if scope.labels:
-        found["labelSelector"] = scope.labels
-    if scope.fields:
-        found["fieldSelector"] = scope.fields
-    return found
-
-
-async def raw_pages(
-    api: ApiClient, path: str, params: dict[str, str | int], accept: str = _JSON
-) -> AsyncIterator[tuple[bytes, PageToken]]:
-    """The bodies of a list's pages. The consumer sets the token's `value` from the body before it asks for the next."""
-    token = PageToken()
-    while True:
-        more: dict[str, str | int] = {"continue": token.value} if token.value else {}
-        body = await _page(api, path, {**params, "limit": PAGE, **more}, accept)
-        token.value = ""
-        yield body, token
-        if not token.value:
-            return
-
-
-async def _page(api: ApiClient, path: str, params: dict[str, str | int], accept: str) -> bytes:
-    backoff = Backoff()
-    while True:
-        try:
-            return await api.get(path, params, accept=accept, timeout=PAGE_LIMIT)
-        except JumpdeckError as error:
-            # Busy is no failure of the list: the server names its wait and the token stays good.
-            if error.code != "JD-API-BUSY" or backoff.tries == BUSY_TRIES:
-                raise
-            await asyncio.sleep(backoff.next(error.retry_after))
-
-
-@dataclass
-class PageToken:
-    """Where the next page of a list begins."""
-
-    value: str = ""
 
 
 async def list_pods(
@@ -386,7 +317,7 @@ class PodWatch:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": seconds,
         }
-        async with self._api.stream(pods_path(place.namespace), params, accept=_JSON) as response:
+        async with self._api.stream(pods_path(place.namespace), params, accept=JSON) as response:
             self._live(place, board)
             await self._read(response.content.readany, place, board, time.monotonic() + seconds + OVERTIME)
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from app.cluster.api import ApiClient
 from app.cluster.events import list_events
-from app.cluster.pod_decode import malformed
+from app.cluster.malformed import malformed
 from app.errors import JumpdeckError
 from app.rows import PodRow
 from app.text import clean, clean_block
