@@ -5,6 +5,7 @@ Nothing of textual is loaded with this module: the environment is cleared of wha
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -14,7 +15,10 @@ from app.errors import UsageError
 from app.text import clean
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from app.profiles.store import ProfileBook
+    from app.sessions import Sessions
     from screens.app import ConsoleApp
     from widgets.profile_list import ProfileEntry
 
@@ -54,31 +58,44 @@ def run_console(
             "Use `jumpdeck pods PROFILE` or `jumpdeck logs PROFILE QUERY` in pipes.",
             code="JD-CONSOLE-NO-TERMINAL",
         )
-    from app.profiles.store import load
-
-    book = load(config_dir)
-    if profile is not None:
-        book.get(profile)
-    elif demo and book.profiles:
-        profile = next(iter(book.profiles))
-    app = build_app(book, profile, ascii_only=ascii or not _draws_unicode())
+    book = None
+    if profile is not None or demo:
+        book = _load(config_dir)
+        if profile is not None:
+            book.get(profile)
+        else:
+            profile = next(iter(book.profiles), None)
+    app = build_app(lambda: book or _load(config_dir), profile, ascii_only=ascii or not _draws_unicode())
     app.run()
     return app.return_code or 0
 
 
-def build_app(book: ProfileBook, first: str | None, *, ascii_only: bool) -> ConsoleApp:
-    """The console over these profiles; sessions are made once the first frame stands."""
+def _load(config_dir: Path | None) -> ProfileBook:
+    from app.profiles.store import load
+
+    return load(config_dir)
+
+
+def build_app(load_book: Callable[[], ProfileBook], first: str | None, *, ascii_only: bool) -> ConsoleApp:
+    """The console over these profiles; they are read, and sessions made, once the first frame stands."""
+    gc.disable()  # until all is loaded: everything made on the way to the first frame stays anyway
     for name in _REDIRECTING:
         os.environ.pop(name, None)
-    from screens.app import ConsoleApp
+    from screens.app import ConsoleApp, Ground
     from screens.asking import ConsoleAsker
 
-    def make_sessions(asker: ConsoleAsker) -> Sessions:
-        from app.sessions import Sessions
+    def survey() -> Ground:
+        book = load_book()
 
-        return Sessions(book, asker=asker)
+        def make_sessions(asker: ConsoleAsker) -> Sessions:
+            from app.sessions import Sessions
 
-    return ConsoleApp(profile_entries(book), make_sessions, first=first, ascii_only=ascii_only)
+            return Sessions(book, asker=asker)
+
+        whole = (problem for problem in book.problems if not getattr(problem, "profile", ""))
+        return Ground(profile_entries(book), make_sessions, next(whole, None))
+
+    return ConsoleApp(survey, first=first, ascii_only=ascii_only)
 
 
 def profile_entries(book: ProfileBook) -> tuple[ProfileEntry, ...]:
@@ -98,7 +115,3 @@ def _broken(book: ProfileBook) -> list[str]:
 def _draws_unicode() -> bool:
     """Whether the terminal takes the signs, as far as its encoding tells."""
     return (sys.stdout.encoding or "").lower().replace("-", "") in ("utf8", "utf16", "cp65001")
-
-
-if TYPE_CHECKING:
-    from app.sessions import Sessions

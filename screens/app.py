@@ -7,29 +7,32 @@ import gc
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
-from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.driver import Driver
 from textual.filter import LineFilter
 
-from app.errors import ExitCode
+from app.errors import ExitCode, JumpdeckError
+from app.messages import FailureMet
 from app.program_log import log_crash
 from app.tasks import TaskOwner
 from app.text import prose
 from screens.asking import ConsoleAsker
 from screens.bridge import Bridge, load_services
 from screens.main import MainScreen
-from screens.palette import ConsoleProvider
 from screens.sanitise import SANITISE
 from screens.signals import on_signals
 from screens.terminal import lasting_driver
+from screens.typeahead import OrderedKeysApp
 from widgets.glyphs import ASCII, UNICODE
 from widgets.profile_list import ProfileEntry
 
 if TYPE_CHECKING:
+    from textual.command import Provider
+
     from app.sessions import Sessions
 
 CONFIRM = 3.0
@@ -42,12 +45,29 @@ _REFUSED = frozenset(
 """Actions of the framework that nothing here uses: they write files, fake keys, or leave the screen (S-26)."""
 
 
-class ConsoleApp(App[None]):
+def _provider() -> type[Provider]:
+    """The palette's offers, loaded when it is opened."""
+    from screens.palette import ConsoleProvider
+
+    return ConsoleProvider
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What the console stands on, known once the profile file is read."""
+
+    entries: tuple[ProfileEntry, ...]
+    make_sessions: Callable[[ConsoleAsker], Sessions]
+    problem: JumpdeckError | None = None
+    """What is wrong with a profile file as a whole."""
+
+
+class ConsoleApp(OrderedKeysApp):
     """Owns the sessions: it makes them after the first frame and awaits their end before it leaves."""
 
     CSS_PATH = "console.tcss"
     TITLE = "Jumpdeck"
-    COMMANDS: ClassVar[set[Any]] = {ConsoleProvider}
+    COMMANDS: ClassVar[set[Any]] = {_provider}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+c", "interrupt", "quit", id="app.interrupt", priority=True, show=False,
                 tooltip="Leave Jumpdeck; twice when a route is open."),
@@ -57,8 +77,7 @@ class ConsoleApp(App[None]):
 
     def __init__(
         self,
-        entries: tuple[ProfileEntry, ...],
-        make_sessions: Callable[[ConsoleAsker], Sessions],
+        survey: Callable[[], Ground],
         *,
         first: str | None = None,
         ascii_only: bool = False,
@@ -66,8 +85,9 @@ class ConsoleApp(App[None]):
         load: Callable[[], None] = load_services,
     ) -> None:
         super().__init__()
-        self.main = MainScreen(entries, clock, ASCII if ascii_only else UNICODE)
-        self._make_sessions = make_sessions
+        self.main = MainScreen(clock, ASCII if ascii_only else UNICODE)
+        self.set_class(ascii_only, "-ascii")
+        self._survey = survey
         self._first = first
         self._clock = clock
         self._load = load
@@ -94,11 +114,17 @@ class ConsoleApp(App[None]):
         self._owner.spawn(self._load_services(), name="load services")
 
     async def _load_services(self) -> None:
+        ground = await asyncio.to_thread(self._survey)
+        self.main.entries = ground.entries
+        self.main.surveyed = True
         await asyncio.to_thread(self._load)
-        self._bridge = Bridge(self._make_sessions(ConsoleAsker(self)), self.main.post_message)
+        self._bridge = Bridge(ground.make_sessions(ConsoleAsker(self)), self.main.post_message)
         self.main.bridge = self._bridge
         gc.collect()
         gc.freeze()  # what is loaded now stays: the collector need not look at it again
+        gc.enable()
+        if ground.problem is not None:
+            self.main.post_message(FailureMet(ground.problem))
         if self._first is not None:
             self.call_later(self.main.open, self._first)
 

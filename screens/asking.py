@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, TypeVar
 from textual.app import App
 from textual.screen import ModalScreen
 
-from screens.dialogs import SecretScreen, TrustScreen
-
 if TYPE_CHECKING:
     from app.trust import TrustedCommand
 
@@ -25,10 +23,14 @@ class ConsoleAsker:
 
     async def ask_secret(self, what: str) -> str | None:
         """Ask without echo; None when the person gives up."""
+        from screens.dialogs import SecretScreen
+
         return await self._ask(SecretScreen(what))
 
     async def ask_trust(self, command: TrustedCommand) -> bool:
         """Show the command as it will run and ask whether it may."""
+        from screens.dialogs import TrustScreen
+
         question = f"The kubeconfig of {command.profile} wants to run this command to sign in:"
         answer = await self._ask(TrustScreen(question, command.describe()))
         return answer is True

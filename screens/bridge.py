@@ -29,6 +29,8 @@ _SERVICES = (
     "app.cluster.pods",
     "app.cluster.log_follow",
     "app.routes.build",
+    "screens.dialogs",
+    "screens.texts",
 )
 
 

@@ -19,8 +19,6 @@ from app.messages import (
     SessionChanged,
 )
 from app.rows import SessionPhase, SessionState
-from screens.dialogs import ErrorScreen
-from screens.texts import TextScreen
 from widgets.glyphs import UNICODE, Glyphs
 from widgets.lines import BottomLine, TopLine
 from widgets.profile_list import ProfileEntry, ProfileList
@@ -32,6 +30,12 @@ TICK = 1.0
 """Seconds between two looks at the clock: ages and countdowns are told in seconds."""
 MAX_RECENT = 9
 """Namespaces remembered for the keys 1 to 9."""
+
+ADVICE = "enter opens a profile"
+NO_PROFILES = """There are no profiles yet.
+
+jumpdeck profiles import   makes them from your kubeconfig
+jumpdeck demo              shows everything on a practice ground, with no cluster"""
 
 
 class DeckScreen(Screen[None]):
@@ -45,12 +49,13 @@ class DeckScreen(Screen[None]):
     scope_text: reactive[str] = reactive("")
     now = reactive(0.0)
     entries: reactive[tuple[ProfileEntry, ...]] = reactive(())
+    surveyed: reactive[bool] = reactive(False)
+    """Whether the profile file has been read."""
     glyphs: var[Glyphs] = var(UNICODE)
 
-    def __init__(self, entries: tuple[ProfileEntry, ...], clock: Callable[[], float], glyphs: Glyphs) -> None:
+    def __init__(self, clock: Callable[[], float], glyphs: Glyphs) -> None:
         super().__init__()
         self._clock = clock
-        self.set_reactive(DeckScreen.entries, entries)
         self.set_reactive(DeckScreen.glyphs, glyphs)
         self.set_reactive(DeckScreen.now, clock())
 
@@ -72,6 +77,11 @@ class DeckScreen(Screen[None]):
 
     def _tick(self) -> None:
         self.now = self._clock()
+
+    def watch_surveyed(self, surveyed: bool) -> None:
+        """Say what can be done next."""
+        if surveyed:
+            self.query_one("#welcome", Steps).advice = ADVICE if self.entries else NO_PROFILES
 
     def watch_now(self, now: float) -> None:
         """Tell the views the time."""
@@ -157,8 +167,12 @@ class DeckScreen(Screen[None]):
 
     def on_description_arrived(self, event: DescriptionArrived) -> None:
         """Show a description."""
+        from screens.texts import TextScreen
+
         self.app.push_screen(TextScreen(f"{event.pod.namespace}/{event.pod.name}", event.text))
 
     def on_failure_met(self, event: FailureMet) -> None:
         """Show what did not work."""
+        from screens.dialogs import ErrorScreen
+
         self.app.push_screen(ErrorScreen(event.error))

@@ -71,7 +71,10 @@ class ChoiceScreen(ModalScreen[str | None]):
         with Vertical() as box:
             box.border_title = Content(self._title)
             yield OptionList(
-                *(Option(Content.assemble(name.ljust(width), (what, "$text-muted"))) for name, what in self._choices),
+                *(
+                    Option(Content.assemble(name.ljust(width), (what, "$foreground-muted")))
+                    for name, what in self._choices
+                ),
                 markup=False,
             )
             yield Static("enter choose   esc close", markup=False, classes="keys")

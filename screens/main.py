@@ -15,7 +15,6 @@ from app.rows import ContainerKind, PodRow
 from app.text import clean
 from screens.bridge import Bridge
 from screens.commands import parse_command
-from screens.dialogs import ChoiceScreen
 from screens.roaming import RoamingScreen
 from widgets.log_pane import LogPane
 from widgets.pod_filter import PodFilter
@@ -85,6 +84,8 @@ class MainScreen(RoamingScreen):
     @on(SessionView.LogWanted)
     def choose_container(self, event: SessionView.LogWanted) -> None:
         """Show the only container's log, or ask which."""
+        from screens.dialogs import ChoiceScreen
+
         pod, names = event.pod, [container.name for container in event.pod.containers]
         if len(names) == 1:
             self._follow(event.profile, pod, names[0], event.previous)

@@ -8,7 +8,6 @@ from textual.events import DescendantFocus
 from textual.widget import Widget
 
 from screens.deck import DeckScreen
-from screens.texts import HelpScreen
 from widgets.lines import BottomLine
 from widgets.log_pane import LogPane
 from widgets.pod_table import PodTable
@@ -56,6 +55,8 @@ class RoamingScreen(DeckScreen):
 
     def action_help(self) -> None:
         """Keys and commands."""
+        from screens.texts import HelpScreen
+
         everywhere = [*self.app.BINDINGS, *self.BINDINGS]
         shown = [("Everywhere", [binding for binding in everywhere if isinstance(binding, Binding)])]
         for title, widget in (

@@ -122,8 +122,8 @@ class HelpScreen(ModalScreen[None]):
         for command in COMMANDS:
             names = " ".join(filter(None, (command.name, command.argument)))
             also = f" ({', '.join(command.aliases)})" if command.aliases else ""
-            lines.append(Content.assemble((f"  :{names:<16} ", "bold"), command.help, (also, "$text-muted")))
-        lines.append(Content.styled("\nFilter: text or regex, !text inverse, -l app=web labels", "$text-muted"))
+            lines.append(Content.assemble((f"  :{names:<16} ", "bold"), command.help, (also, "$foreground-muted")))
+        lines.append(Content.styled("\nFilter: text or regex, !text inverse, -l app=web labels", "$foreground-muted"))
         return Content("\n").join(lines)
 
 

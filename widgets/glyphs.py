@@ -64,7 +64,7 @@ def phase_glyph(glyphs: Glyphs, phase: SessionPhase) -> str:
 
 def phase_look(phase: SessionPhase) -> str:
     """The style (theme variables) of a phase's sign and word."""
-    return _LOOKS.get(phase, "$text-muted")
+    return _LOOKS.get(phase, "$foreground-muted")
 
 
 def step_glyph(glyphs: Glyphs, state: StepState) -> str:

@@ -6,12 +6,22 @@ from textual.content import Content
 from textual.reactive import reactive, var
 from textual.widget import Widget
 
-from app.ages import human_duration
 from app.rows import SessionPhase, SessionState
 from widgets.glyphs import UNICODE, WORDS, Glyphs, phase_look
 
 MIN_WARNING = 16
 """Characters that a lasting warning keeps even where keys would fill the line."""
+
+
+def up_time(seconds: float) -> str:
+    """The two largest units of a length of time: `45s`, `12m30s`, `2h13m`, `3d4h`."""
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    for size, name, part, part_name in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "m"), (60, "m", 1, "s")):
+        if whole >= size:
+            return f"{whole // size}{name}{whole % size // part}{part_name}"
+    return ""
 
 
 class TopLine(Widget):
@@ -29,13 +39,13 @@ class TopLine(Widget):
         """The line, fitted to the width there is: the middle of the route gives way first."""
         rule = self.glyphs.rule
         if self.state is None:
-            return Content.assemble(("Jumpdeck", "bold"), (f" {rule} no profile is open", "$text-muted"))
+            return Content.assemble(("Jumpdeck", "bold"), (f" {rule} no profile is open", "$foreground-muted"))
         state = self.state
         left = Content.assemble(
             ("Jumpdeck", "bold"),
-            (f" {rule} ", "$text-muted"),
+            (f" {rule} ", "$foreground-muted"),
             (state.profile, "bold $text-accent"),
-            (f" {self.glyphs.into} ", "$text-muted"),
+            (f" {self.glyphs.into} ", "$foreground-muted"),
             (self.namespaces or "all namespaces", ""),
             "  ",
         )
@@ -44,7 +54,7 @@ class TopLine(Widget):
         route = self._route(state, room)
         fill = max(0, room - len(route))
         ruled = f"{rule * (fill - 1)} " if fill > 1 else " " * fill
-        return Content.assemble(left, (ruled, "$text-disabled"), (route, "$text-muted"), right)
+        return Content.assemble(left, (ruled, "$foreground-disabled"), (route, "$foreground-muted"), right)
 
     def _route(self, state: SessionState, room: int) -> str:
         arrow = f" {self.glyphs.arrow} "
@@ -61,7 +71,7 @@ class TopLine(Widget):
     def standing(self, state: SessionState) -> str:
         """The state in words, with the time that matters in it."""
         if state.phase is SessionPhase.UP and state.up_since is not None:
-            return f"UP {human_duration(self.now - state.up_since)}"
+            return f"UP {up_time(self.now - state.up_since)}"
         if state.phase is SessionPhase.RETRYING and state.retry_at is not None:
             return f"LINK LOST, retry {max(0, round(state.retry_at - self.now))}s"
         return WORDS[state.phase].upper() or "not open"
@@ -69,7 +79,7 @@ class TopLine(Widget):
     def _latency(self, state: SessionState) -> Content:
         if state.latency is None or state.phase is not SessionPhase.UP:
             return Content("")
-        return Content.styled(f"  {state.latency * 1000:.0f} ms", "$text-muted")
+        return Content.styled(f"  {state.latency * 1000:.0f} ms", "$foreground-muted")
 
 
 class BottomLine(Widget):
@@ -101,21 +111,21 @@ class BottomLine(Widget):
         rule = f" {self.glyphs.rule} "
         left = Content.assemble(("READ-ONLY", "bold $text-success"))
         if self.state is not None and self.state.identity:
-            left = Content.assemble(left, (rule, "$text-disabled"), self.state.identity[:40])
+            left = Content.assemble(left, (rule, "$foreground-disabled"), self.state.identity[:40])
         warning = "; ".join(self.state.warnings) if self.state else ""
         if warning and not self.said:
             wanted = sum(len(key) + len(what) + 3 for key, what in self.hints)
             room = max(MIN_WARNING, self.size.width - left.cell_length - wanted - 6)
             cut = warning if len(warning) <= room else warning[: room - 1] + self.glyphs.ellipsis
-            left = Content.assemble(left, (rule, "$text-disabled"), (cut, "bold $text-warning"))
-        left = Content.assemble(left, (rule, "$text-disabled"))
+            left = Content.assemble(left, (rule, "$foreground-disabled"), (cut, "bold $text-warning"))
+        left = Content.assemble(left, (rule, "$foreground-disabled"))
         if self.said:
             return Content.assemble(left, (self.said, "bold"))
         room = self.size.width - left.cell_length
         for key, what in self.hints:
             if (room := room - len(key) - len(what) - 3) < -2:
                 break
-            left = Content.assemble(left, (key, "bold $text-accent"), (f" {what}  ", "$text-muted"))
+            left = Content.assemble(left, (key, "bold $text-accent"), (f" {what}  ", "$foreground-muted"))
         return left
 
 

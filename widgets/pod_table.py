@@ -42,7 +42,7 @@ class PodTable(ScrollView, can_focus=True):
     }
     DEFAULT_CSS = """
     PodTable {
-        background: $surface; color: $text; scrollbar-size-horizontal: 1;
+        background: $surface; color: $text; scrollbar-size: 1 1;
         & .pod-table--heading { color: $text-muted; text-style: bold; }
         & .pod-table--sorted { color: $text-accent; text-style: bold underline; }
         & .pod-table--cursor { background: $panel-lighten-1; }
@@ -146,7 +146,10 @@ class PodTable(ScrollView, can_focus=True):
         if len(self._wanted) == len(wanted):  # never narrower again: columns that jump are hard to read
             wanted = [max(pair) for pair in zip(wanted, self._wanted, strict=True)]
         self._wanted = wanted
-        self._layout = fit(wanted, self.size.width or 80, wide=self.wide)
+        room = self.scrollable_content_region.width or 80
+        if len(self.rows) >= self.size.height and not self.show_vertical_scrollbar:
+            room -= self.scrollbar_size_vertical  # it is about to appear
+        self._layout = fit(wanted, room, wide=self.wide)
 
     def on_resize(self, event: Resize) -> None:
         """Share the new width."""

@@ -60,13 +60,12 @@ class ProfileList(OptionList):
     now = reactive(0.0)
     glyphs: var[Glyphs] = var(UNICODE)
 
-    def watch_entries(self, entries: tuple[ProfileEntry, ...]) -> None:
-        """Show another set of profiles."""
-        self._fill(entries)
-
-    def _fill(self, entries: tuple[ProfileEntry, ...]) -> None:
+    def watch_entries(self) -> None:
+        """Show another set of profiles, or other signs."""
         self.clear_options()
-        self.add_options(Option(self._prompt(entry), id=entry.name) for entry in entries)
+        self.add_options(Option(self._prompt(entry), id=entry.name) for entry in self.entries)
+
+    watch_glyphs = watch_entries
 
     def watch_states(self, old: dict[str, SessionState], new: dict[str, SessionState]) -> None:
         """Say how sessions stand."""

@@ -41,7 +41,7 @@ class RingView(ScrollView, can_focus=True):
     }
     DEFAULT_CSS = """
     RingView {
-        background: $surface; color: $text; scrollbar-size-horizontal: 1;
+        background: $surface; color: $text; scrollbar-size: 1 1;
         & .log-pane--stamp { color: $text-muted; }
         & .log-pane--match { background: $warning-muted; color: $text-warning; text-style: bold; }
         & .log-pane--current { background: $boost; text-style: bold; }

@@ -11,7 +11,7 @@ from app.rows import SessionPhase, SessionState, StepState
 from widgets.glyphs import UNICODE, Glyphs, step_glyph
 
 _LOOKS = {
-    StepState.WAITING: "$text-muted",
+    StepState.WAITING: "$foreground-muted",
     StepState.RUNNING: "$text-warning",
     StepState.DONE: "$text-success",
     StepState.FAILED: "$text-error",
@@ -25,22 +25,24 @@ class Steps(Widget, can_focus=True):
     Steps { height: 1fr; padding: 1 2; background: $surface; color: $text; overflow-y: auto; }
     """
     state: reactive[SessionState | None] = reactive(None)
+    advice = reactive("")
+    """What to do while there is no session to show; words of our own."""
     now = reactive(0.0)
     glyphs: var[Glyphs] = var(UNICODE)
 
     def render(self) -> Content:
         """All of it."""
         if (state := self.state) is None:
-            return Content.styled("enter opens the profile", "$text-muted")
+            return Content.styled(self.advice, "$foreground-muted")
         lines = [Content.styled(self._headline(state), "bold"), Content("")]
         width = max((len(step.label) for step in state.steps), default=0) + 2
         for step in state.steps:
-            time = "" if step.seconds is None else f"{step.seconds:6.2f} s"
+            time = ("" if step.seconds is None else f"{step.seconds:6.2f} s", "$foreground-muted")
             sign = (f"{step_glyph(self.glyphs, step.state)} ", _LOOKS[step.state])
-            lines.append(Content.assemble(sign, step.label.ljust(width), (time, "$text-muted"), "  ", step.detail))
+            lines.append(Content.assemble(sign, step.label.ljust(width), time, "  ", step.detail))
         if state.error is not None:
             lines += [Content(""), *error_lines(state.error)]
-        lines += [Content(""), Content.styled(self._keys(state), "$text-muted")]
+        lines += [Content(""), Content.styled(self._keys(state), "$foreground-muted")]
         return Content("\n").join(lines)
 
     def _headline(self, state: SessionState) -> str:
@@ -66,7 +68,7 @@ class Steps(Widget, can_focus=True):
 
 def error_lines(error: JumpdeckError) -> list[Content]:
     """Title with code, detail and next step of a failure; all of it text, none of it markup."""
-    lines = [Content.assemble((error.title, "bold $text-error"), "  ", (f"[{error.code}]", "$text-muted"))]
+    lines = [Content.assemble((error.title, "bold $text-error"), "  ", (f"[{error.code}]", "$foreground-muted"))]
     if error.detail:
         lines.append(Content(error.detail))
     if error.hint:

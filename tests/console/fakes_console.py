@@ -20,7 +20,7 @@ from app.rows import (
     SessionState,
     Staleness,
 )
-from screens.app import ConsoleApp
+from screens.app import ConsoleApp, Ground
 from widgets.profile_list import ProfileEntry
 
 NOW = 1_800_000_000.0
@@ -194,7 +194,11 @@ class Stage:
         self.sessions = FakeSessions(self.book)
         self.now = NOW
         self.app = ConsoleApp(
-            entries, lambda asker: self.sessions, first=first, clock=lambda: self.now, load=lambda: None, **more
+            lambda: Ground(entries, lambda asker: self.sessions),
+            first=first,
+            clock=lambda: self.now,
+            load=lambda: None,
+            **more,
         )
 
     def session(self, name: str) -> FakeSession:
