@@ -29,8 +29,8 @@ from app.cluster.kubeconfig import is_loopback
 from app.errors import JumpdeckError
 
 API_VERSION = "client.authentication.k8s.io/v1"
-SHORT_BASE = 60
-"""Bytes of a folder's path that leave room for our folder and a socket's name."""
+LONGEST_BASE = 68
+"""Bytes of a folder's path that leave room for our folder and a socket in it (macOS: 104 in all)."""
 
 PREFIX = "jumpdeck-exec-"
 KEY_FILE = "key"
@@ -178,7 +178,7 @@ async def _pipe(access: Access, folder: Path) -> AsyncIterator[str]:
 def temp_base() -> str:
     """Where temporary folders go: the system's choice, unless its path leaves a socket's no room (macOS: 104 bytes)."""
     base = tempfile.gettempdir()
-    return base if sys.platform == "win32" or len(os.fsencode(base)) <= SHORT_BASE else "/tmp"  # noqa: S108
+    return base if sys.platform == "win32" or len(os.fsencode(base)) <= LONGEST_BASE else "/tmp"  # noqa: S108
 
 
 def sweep() -> None:

@@ -34,9 +34,6 @@ ANSWER_LIMIT = 10.0
 SOCKET_PATH_LIMIT = 100
 """Bytes of a Unix socket's path that every system takes (macOS: 104)."""
 
-SHORT_BASE = 60
-"""Bytes of a folder's path that leave room for our folder and a socket's name within SOCKET_PATH_LIMIT."""
-
 Request = dict[str, Any]
 Handler = Callable[[Request], Awaitable[dict[str, Any]]]
 
@@ -69,11 +66,11 @@ def runtime_folder() -> Path:
         folder.mkdir(exist_ok=True)
         return folder
     base = os.environ.get("XDG_RUNTIME_DIR", "")
-    if base and len(os.fsencode(base)) <= SHORT_BASE:
-        folder = Path(base) / "jumpdeck"
-    else:
-        temp = tempfile.gettempdir()
-        folder = Path(temp if len(os.fsencode(temp)) <= SHORT_BASE else "/tmp") / f"jumpdeck-{os.getuid()}"  # noqa: S108
+    return _own_folder(Path(base) / "jumpdeck" if base else Path(tempfile.gettempdir()) / f"jumpdeck-{os.getuid()}")
+
+
+def _own_folder(folder: Path) -> Path:
+    """This user's folder, mode 0700, made when it is missing (POSIX). Raises JumpdeckError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()
     if folder.is_symlink() or found.st_uid != os.getuid():
@@ -200,10 +197,11 @@ class ControlServer:
         return self
 
     def _socket_path(self) -> Path:
-        path = self._folder.root / "control.sock"
-        if len(os.fsencode(path)) <= SOCKET_PATH_LIMIT:
-            return path
-        return runtime_folder() / f"lab-{os.getpid()}-{secrets.token_hex(4)}.sock"
+        name = f"lab-{os.getpid()}-{secrets.token_hex(4)}.sock"
+        for path in (self._folder.root / "control.sock", runtime_folder() / name):
+            if len(os.fsencode(path)) <= SOCKET_PATH_LIMIT:
+                return path
+        return _own_folder(Path("/tmp") / f"jumpdeck-{os.getuid()}") / name  # noqa: S108 (ours and 0700, or refused)
 
     async def __aexit__(self, *_: object) -> None:
         if self._server is not None:

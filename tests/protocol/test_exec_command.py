@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import signal
 import sys
 from pathlib import Path
@@ -44,7 +45,7 @@ class Place:
 
     def __init__(self, folder: Path, port: int, *, user: str = f"token: {TOKEN}", profile: str = "") -> None:
         self.folder = folder
-        self.temp = folder / "temp"
+        self.temp = folder.parent / f"t{secrets.token_hex(3)}"  # short, as a socket's path must be
         config = folder / "config"
         for path in (config, self.temp):
             path.mkdir(mode=0o700, exist_ok=True)
