@@ -9,7 +9,7 @@ When the held bytes reach their limit the oldest go, and their newest stamp beco
 or below it were seen. The same edge serves a stream that did not begin at the log's first line.
 
 Where nothing that was seen comes back, or the node's clock went backwards, lines may be missing: `Taken.gap` says so
-(requirement R-10).
+(requirement R-10). What no client can see: a rotation between two lines that equal each other to the nanosecond.
 """
 
 from __future__ import annotations

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tracemalloc
 
 import pytest
 
+from app.cluster.log_follow import LogFollow, LogRequest
 from app.errors import JumpdeckError, NotFoundError, RefusedError
 from app.rows import LogBatch, MarkKind
-from tests.protocol.log_world import Following, World, stamped
-from tests.protocol.pod_server import status
+from tests.protocol.log_world import Following, Shown, World, stamped
+from tests.protocol.pod_server import FakeLink, PodServer, Reply, status
 
 
 async def test_follows_lines_as_they_come() -> None:
@@ -288,3 +290,31 @@ async def test_a_snapshot_of_a_missing_pod_raises() -> None:
             with pytest.raises(JumpdeckError) as failure:
                 await reading.ended()
             assert failure.value.exit_code == 7
+
+
+async def test_a_line_of_200_megabytes_costs_less_than_64() -> None:
+    piece = b"x" * (1 << 20)
+
+    async def send(reply: Reply) -> None:
+        await reply.start()
+        await reply.chunk(b"2026-11-22T05:56:36.496078360Z ")
+        for _ in range(200):
+            await reply.chunk(piece)
+        await reply.chunk(b"\n" + stamped(1, "next"))
+        await reply.end()
+
+    async with PodServer(send) as server:
+        api = server.client()
+        shown = Shown()
+        tracemalloc.start()
+        try:
+            await LogFollow(api, FakeLink(), LogRequest("shop", "web", "app", follow=False)).run(shown)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+            await api.aclose()
+    assert peak < 64 << 20
+    first, second = shown.text.splitlines()
+    assert len(first) < (1 << 20) + 40
+    assert second + b"\n" == stamped(1, "next")
+    assert sum(batch.cut_bytes for batch in shown.batches) == len(b"2026-11-22T05:56:36.496078360Z ") + 199 * (1 << 20)
