@@ -16,12 +16,8 @@ from textual.driver import Driver
 from textual.filter import LineFilter
 
 from app.errors import ExitCode, JumpdeckError
-from app.messages import FailureMet
-from app.program_log import log_crash
 from app.tasks import TaskOwner
-from app.text import prose
 from screens.asking import ConsoleAsker
-from screens.bridge import Bridge, load_services
 from screens.main import MainScreen
 from screens.sanitise import SANITISE
 from screens.signals import on_signals
@@ -34,6 +30,7 @@ if TYPE_CHECKING:
     from textual.command import Provider
 
     from app.sessions import Sessions
+    from screens.bridge import Bridge
 
 CONFIRM = 3.0
 """Seconds within which ctrl+c must be pressed again when routes are open."""
@@ -50,6 +47,12 @@ def _provider() -> type[Provider]:
     from screens.palette import ConsoleProvider
 
     return ConsoleProvider
+
+
+def _load_services() -> None:
+    from screens.bridge import load_services
+
+    load_services()
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class ConsoleApp(OrderedKeysApp):
         first: str | None = None,
         ascii_only: bool = False,
         clock: Callable[[], float] = time.time,
-        load: Callable[[], None] = load_services,
+        load: Callable[[], None] | None = None,
     ) -> None:
         super().__init__()
         self.main = MainScreen(clock, ASCII if ascii_only else UNICODE)
@@ -90,7 +93,7 @@ class ConsoleApp(OrderedKeysApp):
         self._survey = survey
         self._first = first
         self._clock = clock
-        self._load = load
+        self._load = load or _load_services
         self._owner = TaskOwner("console")
         self._bridge: Bridge | None = None
         self._interrupted_at = -CONFIRM
@@ -118,12 +121,16 @@ class ConsoleApp(OrderedKeysApp):
         self.main.entries = ground.entries
         self.main.surveyed = True
         await asyncio.to_thread(self._load)
+        from screens.bridge import Bridge
+
         self._bridge = Bridge(ground.make_sessions(ConsoleAsker(self)), self.main.post_message)
         self.main.bridge = self._bridge
         gc.collect()
         gc.freeze()  # what is loaded now stays: the collector need not look at it again
         gc.enable()
         if ground.problem is not None:
+            from app.messages import FailureMet
+
             self.main.post_message(FailureMet(ground.problem))
         if self._first is not None:
             self.call_later(self.main.open, self._first)
@@ -195,6 +202,8 @@ class ConsoleApp(OrderedKeysApp):
 
     def _task_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A task failed that nobody waited for: a defect. It goes to the log and is named on the screen."""
+        from app.program_log import log_crash
+
         error = context.get("exception")
         if isinstance(error, BaseException):
             log_crash(error)
@@ -203,6 +212,9 @@ class ConsoleApp(OrderedKeysApp):
 
     def _fatal_error(self) -> None:
         """Leave after a defect. The framework's own way prints local variables, which may hold secrets (S-08)."""
+        from app.program_log import log_crash
+        from app.text import prose
+
         error = sys.exc_info()[1] or self._exception
         path = log_crash(error) if error is not None else None
         lines = [

@@ -29,8 +29,10 @@ _SERVICES = (
     "app.cluster.pods",
     "app.cluster.log_follow",
     "app.routes.build",
+    "screens.commands",
     "screens.dialogs",
     "screens.texts",
+    "widgets.session_view",
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal
@@ -10,21 +11,23 @@ from textual.reactive import reactive, var
 from textual.screen import Screen
 from textual.widgets import ContentSwitcher
 
-from app.messages import (
-    DescriptionArrived,
-    FailureMet,
-    LogFailed,
-    PodsArrived,
-    ScopeSettled,
-    SessionChanged,
-)
 from app.rows import SessionPhase, SessionState
 from widgets.glyphs import UNICODE, Glyphs
 from widgets.lines import BottomLine, TopLine
 from widgets.profile_list import ProfileEntry, ProfileList
 from widgets.prompt import Prompt
-from widgets.session_view import SessionView
 from widgets.steps import Steps
+
+if TYPE_CHECKING:
+    from app.messages import (
+        DescriptionArrived,
+        FailureMet,
+        LogFailed,
+        PodsArrived,
+        ScopeSettled,
+        SessionChanged,
+    )
+    from widgets.session_view import SessionView
 
 TICK = 1.0
 """Seconds between two looks at the clock: ages and countdowns are told in seconds."""
@@ -56,6 +59,8 @@ class DeckScreen(Screen[None]):
     def __init__(self, clock: Callable[[], float], glyphs: Glyphs) -> None:
         super().__init__()
         self._clock = clock
+        self.views: dict[str, SessionView] = {}
+        """A view for each profile that was opened, by name."""
         self.set_reactive(DeckScreen.glyphs, glyphs)
         self.set_reactive(DeckScreen.now, clock())
 
@@ -85,15 +90,14 @@ class DeckScreen(Screen[None]):
 
     def watch_now(self, now: float) -> None:
         """Tell the views the time."""
-        for view in self.query(SessionView):
+        for view in self.views.values():
             view.now = now
 
     # -- views ---------------------------------------------------------------------------------------------------------
 
     def view(self, name: str) -> SessionView | None:
         """The view of a session."""
-        found = self.query(SessionView).filter(f"#session-{name}") if name else None
-        return found.first() if found else None
+        return self.views.get(name)
 
     @property
     def active_view(self) -> SessionView | None:
@@ -104,7 +108,9 @@ class DeckScreen(Screen[None]):
         """Bring a session's view to the front; it is made when it is not there yet."""
         switcher = self.query_one(ContentSwitcher)
         if (view := self.view(name)) is None:
-            view = SessionView(name)
+            from widgets.session_view import SessionView
+
+            view = self.views[name] = SessionView(name)
             view.glyphs, view.now = self.glyphs, self.now
             view.state = self.states.get(name)
             await switcher.add_content(view)
@@ -117,7 +123,7 @@ class DeckScreen(Screen[None]):
 
     async def drop(self, name: str) -> None:
         """Take a closed session's view away."""
-        if (view := self.view(name)) is not None:
+        if (view := self.views.pop(name, None)) is not None:
             if self.active == name:
                 self.query_one(ContentSwitcher).current = "welcome"
                 self.active = ""

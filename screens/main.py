@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
 from textual.binding import Binding, BindingType
 from textual.reactive import var
 
 from app.errors import JumpdeckError
-from app.messages import FailureMet
-from app.rows import ContainerKind, PodRow
-from app.text import clean
-from screens.bridge import Bridge
-from screens.commands import parse_command
 from screens.roaming import RoamingScreen
-from widgets.log_pane import LogPane
-from widgets.pod_filter import PodFilter
 from widgets.profile_list import ProfileList
 from widgets.prompt import Prompt
-from widgets.session_view import SessionView
 from widgets.steps import Steps
 
 NOT_READY = "Still starting; try again in a moment"
+
+
+if TYPE_CHECKING:
+    from app.rows import PodRow
+    from screens.bridge import Bridge
+    from widgets.log_pane import LogPane
+    from widgets.session_view import SessionView
 
 
 class MainScreen(RoamingScreen):
@@ -67,6 +66,8 @@ class MainScreen(RoamingScreen):
         try:
             self.bridge.sessions.book.get(name)
         except JumpdeckError as error:
+            from app.messages import FailureMet
+
             self.post_message(FailureMet(error))
             return
         view = await self.show(name)
@@ -81,9 +82,9 @@ class MainScreen(RoamingScreen):
 
     # -- what views want -----------------------------------------------------------------------------------------------
 
-    @on(SessionView.LogWanted)
-    def choose_container(self, event: SessionView.LogWanted) -> None:
+    def on_session_view_log_wanted(self, event: SessionView.LogWanted) -> None:
         """Show the only container's log, or ask which."""
+        from app.rows import ContainerKind
         from screens.dialogs import ChoiceScreen
 
         pod, names = event.pod, [container.name for container in event.pod.containers]
@@ -122,21 +123,18 @@ class MainScreen(RoamingScreen):
         if self.active == profile:
             view.log_pane.focus()
 
-    @on(SessionView.DescriptionWanted)
-    def describe(self, event: SessionView.DescriptionWanted) -> None:
+    def on_session_view_description_wanted(self, event: SessionView.DescriptionWanted) -> None:
         """Ask for a description."""
         if self.bridge and (feed := self.bridge.feed(event.profile)):
             feed.describe(event.pod)
             self.flash(f"Describing {event.pod.name} …")
 
-    @on(SessionView.NamespaceWanted)
-    async def show_namespace(self, event: SessionView.NamespaceWanted) -> None:
+    async def on_session_view_namespace_wanted(self, event: SessionView.NamespaceWanted) -> None:
         """Show other namespaces."""
         if self.bridge and (feed := self.bridge.feed(event.profile)):
             await feed.show((event.wanted,) if event.wanted else ())
 
-    @on(SessionView.RetryWanted)
-    def retry(self, event: SessionView.RetryWanted) -> None:
+    def on_session_view_retry_wanted(self, event: SessionView.RetryWanted) -> None:
         """Try again."""
         if self.bridge:
             self.bridge.retry(event.profile)
@@ -161,7 +159,7 @@ class MainScreen(RoamingScreen):
     def filter_as_typed(self, event: Prompt.Typed) -> None:
         """Pods are filtered while one types."""
         if event.kind == "filter" and (view := self.active_view):
-            view.table.filtered = PodFilter(event.text, view.table.filtered.faults)
+            view.table.narrow(event.text)
 
     @on(Prompt.Cancelled)
     @on(Prompt.Submitted)
@@ -179,18 +177,21 @@ class MainScreen(RoamingScreen):
         else:
             (view.table if view.has_class("-pods") else view.query_one(Steps)).focus()
             if event.kind == "filter" and meant is None:
-                view.table.filtered = PodFilter("", view.table.filtered.faults)
+                view.table.narrow("")
         if event.kind == "command" and meant:
             await self.run_command(meant)
 
-    @on(LogPane.SearchEnded)
-    def say_not_found(self, event: LogPane.SearchEnded) -> None:
+    def on_log_pane_search_ended(self, event: LogPane.SearchEnded) -> None:
         """Say when nothing matched."""
+        from app.text import clean
+
         if event.row is None:
             self.flash(f"Not found: {clean(event.text)[:60]}")
 
     async def run_command(self, line: str) -> None:
         """Do what a command says."""
+        from screens.commands import parse_command
+
         try:
             name, argument = parse_command(line, tuple(entry.name for entry in self.entries))
         except JumpdeckError as error:
@@ -250,6 +251,6 @@ class MainScreen(RoamingScreen):
             if self.bridge and (feed := self.bridge.feed(view.profile)):
                 await feed.stop_log()
         elif table.filtered:
-            table.filtered = PodFilter()
+            table.narrow("", faults=False)
         else:
             self.focus_profiles()

@@ -9,16 +9,15 @@ from textual.widget import Widget
 
 from screens.deck import DeckScreen
 from widgets.lines import BottomLine
-from widgets.log_pane import LogPane
-from widgets.pod_table import PodTable
 from widgets.profile_list import ProfileList
-from widgets.session_view import SessionView
 from widgets.steps import Steps
 
 _LIST_HINTS = (("enter", "open"), (":", "command"), ("?", "help"), ("q", "quit"))
 _POD_HINTS = (("/", "filter"), ("l", "logs"), ("d", "describe"), (":", "command"), ("?", "help"), ("0", "all"))
 _LOG_HINTS = (("/", "search"), ("f", "follow"), ("t", "times"), ("F", "full"), ("esc", "close"), ("?", "help"))
 _STEP_HINTS = (("r", "retry"), ("esc", "profiles"), (":", "command"), ("?", "help"))
+_HINTS = {"ProfileList": _LIST_HINTS, "PodTable": _POD_HINTS, "LogPane": _LOG_HINTS, "Steps": _STEP_HINTS}
+"""By the name of the widget: what shows sessions is loaded after the first frame."""
 
 
 class RoamingScreen(DeckScreen):
@@ -47,15 +46,17 @@ class RoamingScreen(DeckScreen):
         widget = event.widget
         if not isinstance(widget, ProfileList) and self.active:
             self.remove_class("-choosing")
-        hints = {ProfileList: _LIST_HINTS, PodTable: _POD_HINTS, LogPane: _LOG_HINTS, Steps: _STEP_HINTS}
         try:
-            self.query_one(BottomLine).hints = hints.get(type(widget), _POD_HINTS)
+            self.query_one(BottomLine).hints = _HINTS.get(type(widget).__name__, _POD_HINTS)
         except NoMatches:  # the screen is still being laid out
             return
 
     def action_help(self) -> None:
         """Keys and commands."""
         from screens.texts import HelpScreen
+        from widgets.log_pane import LogPane
+        from widgets.pod_table import PodTable
+        from widgets.session_view import SessionView
 
         everywhere = [*self.app.BINDINGS, *self.BINDINGS]
         shown = [("Everywhere", [binding for binding in everywhere if isinstance(binding, Binding)])]

@@ -122,6 +122,10 @@ class PodTable(ScrollView, can_focus=True):
         self._wanted = []
         self._arrange()
 
+    def narrow(self, text: str, *, faults: bool | None = None) -> None:
+        """Show only what matches; `faults` None leaves that choice as it is."""
+        self.filtered = PodFilter(text, self.filtered.faults if faults is None else faults)
+
     def _arrange(self) -> None:
         rows = list(self.snapshot.rows.values())
         if self.filtered:
