@@ -276,7 +276,8 @@ class Following:
 
     async def __aenter__(self) -> Following:
         self._api = self.world.client()
-        self.follow = LogFollow(self._api, self.link, self.request, link_check=0.1, backoff=Backoff(base=0.01, floor=0.0))
+        quick = Backoff(base=0.01, floor=0.0)
+        self.follow = LogFollow(self._api, self.link, self.request, link_check=0.1, backoff=quick)
         self.task = self._owner.spawn(self.follow.run(self.shown), name="run")
         return self
 
