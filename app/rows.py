@@ -5,7 +5,6 @@ Rows are msgspec structs without garbage-collector tracking: ten thousand pods c
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum
 
 import msgspec
@@ -81,11 +80,10 @@ class Staleness(Enum):
     """The stream is lost; rows are as last seen."""
 
 
-@dataclass(frozen=True, slots=True)
-class PodSnapshot:
+class PodSnapshot(msgspec.Struct, frozen=True):
     """All pods of a scope at one moment. `rows` is never changed after it was handed over."""
 
-    rows: dict[str, PodRow] = field(default_factory=dict)
+    rows: dict[str, PodRow] = msgspec.field(default_factory=dict)
     """By uid, in the server's order (namespace, name), later ones appended."""
     staleness: Staleness = Staleness.LOADING
     heard_at: float = 0.0
@@ -96,8 +94,7 @@ class PodSnapshot:
     """Grows by one with every snapshot of one watch."""
 
 
-@dataclass(frozen=True, slots=True)
-class EventRow:
+class EventRow(msgspec.Struct, frozen=True):
     """One Kubernetes event, folded as the API server folds it."""
 
     uid: str
@@ -113,8 +110,7 @@ class EventRow:
     first_seen: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class LogSource:
+class LogSource(msgspec.Struct, frozen=True):
     """Whose lines these are."""
 
     namespace: str
@@ -139,8 +135,7 @@ class MarkKind(Enum):
     """The server answered with a sentence in place of a log."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogMark:
+class LogMark(msgspec.Struct, frozen=True):
     """A divider between lines, drawn across the pane and printed on standard error by the command line."""
 
     kind: MarkKind
@@ -149,8 +144,7 @@ class LogMark:
     """POSIX seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogBatch:
+class LogBatch(msgspec.Struct, frozen=True):
     """What one read of one stream brought, in order: a mark first if there is one, then lines.
 
     `text` holds whole lines as received, each ended by a line feed, **not yet cleaned** (bytes cannot be drawn: what
@@ -192,8 +186,7 @@ class StepState(Enum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """One step of connecting as the screen shows it: what, how it stands, how long it took."""
 
     label: str
@@ -202,8 +195,7 @@ class Step:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class SessionState:
+class SessionState(msgspec.Struct, frozen=True):
     """Everything the screen says about one session; replaced as a whole at every change."""
 
     profile: str

@@ -10,8 +10,9 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from app.errors import JumpdeckError, Recovery, RouteError
 from app.program_log import log_crash, log_path
@@ -170,7 +171,7 @@ class Session:
             if phase not in _MOVES[self.state.phase]:
                 raise RuntimeError(f"illegal move {self.state.phase.name} to {phase.name}")
             changes["since"] = time.time()
-        self._publish(replace(self.state, phase=phase, **changes))  # type: ignore[arg-type]
+        self._publish(replace(self.state, phase=phase, **changes))
 
     def _publish(self, state: SessionState) -> None:
         self.state = state

@@ -7,7 +7,8 @@ overrides and broken UTF-8. Here every control becomes something visible; nothin
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from app.records import Record
 
 MAX_PROSE = 2_048
 """Characters of server-supplied prose that are shown (requirement S-18)."""
@@ -74,8 +75,7 @@ def is_plain(chunk: bytes) -> bool:
     return not chunk.translate(None, _KEEP_IN_LINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Ink:
+class Ink(Record):
     """The look that a colour sequence asked for. Colours: 0-255 of the terminal's palette, or "#rrggbb", or None."""
 
     fore: int | str | None = None
@@ -90,8 +90,7 @@ class Ink:
 PLAIN = Ink()
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Record):
     """Characters `start` to `end` (excluded) of a cleaned line, drawn with `ink`."""
 
     start: int
@@ -131,11 +130,11 @@ _SWITCHES: dict[int, dict[str, bool]] = {
 
 def _apply_sgr(ink: Ink, parameters: str) -> Ink:
     values = [int(part) if part.isdigit() and len(part) < 4 else 0 for part in re.split("[;:]", parameters)]
-    look = {name: getattr(ink, name) for name in Ink.__slots__}
+    look = dict(vars(ink))
     while values:
         value = values.pop(0)
         if value == 0:
-            look = {name: getattr(PLAIN, name) for name in Ink.__slots__}
+            look = dict(vars(PLAIN))
         elif value in _SWITCHES:
             look.update(_SWITCHES[value])
         elif value in (38, 48):

@@ -10,7 +10,6 @@ import os
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +17,7 @@ from app.cluster import kubeconfig, tls
 from app.errors import ProfileError, Recovery, SignInError
 from app.files import read_private
 from app.profiles.model import ArcCluster, KubeconfigCluster, NetworkHop, Profile, ServerCluster
+from app.records import Record, field
 from app.secrets import MEMORY, Asker, Secret
 from app.text import clean
 
@@ -37,8 +37,7 @@ class Credentials(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Access:
+class Access(Record):
     """All that a client of one API server needs to know; no secret shows in its repr."""
 
     server: str

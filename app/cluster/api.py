@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from app.cluster import failures
@@ -17,6 +16,7 @@ from app.cluster.http_date import seconds_of
 from app.cluster.http_unary import Answer, Params, UnaryClient
 from app.cluster.tls_dial import TlsDial
 from app.dialer import Dialer
+from app.records import Record
 from app.text import clean
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ FIRST_BYTE_LIMIT = 30.0
 _HEADERS = {"User-Agent": "jumpdeck"}
 
 
-@dataclass(frozen=True)
-class Probe:
+class Probe(Record):
     """What `GET /version` told: the version, the seconds it took, and how far the server's clock is ahead (seconds)."""
 
     version: str

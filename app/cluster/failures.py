@@ -15,12 +15,12 @@ import re
 import ssl
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
 from app.cluster.tls_failures import from_tls, is_wrong_name
 from app.errors import JumpdeckError, NotFoundError, Recovery, RefusedError, RouteError
+from app.records import Record, field
 from app.routes.failures import from_os_error
 from app.text import clean, prose
 
@@ -41,8 +41,7 @@ _FORBIDDEN = re.compile(
 _TRANSIENT, _PERMANENT, _PERSON = Recovery.TRANSIENT, Recovery.PERMANENT, Recovery.NEEDS_PERSON
 
 
-@dataclass(frozen=True)
-class _Answer:
+class _Answer(Record):
     """A refusal as it came: the Status object's fields, or the plain body as its message."""
 
     status: int
@@ -55,8 +54,7 @@ class _Answer:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Rule:
+class _Rule(Record):
     """One row: when (status, words of the message, shape), and what to say then."""
 
     statuses: tuple[int, ...]

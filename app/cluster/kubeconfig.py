@@ -12,13 +12,13 @@ import binascii
 import ipaddress
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from app.errors import ProfileError
 from app.files import read_private, shown
+from app.records import Record
 from app.restricted_yaml import MAX_YAML_BYTES, load_yaml
 from app.secrets import Secret
 from app.text import clean
@@ -30,8 +30,7 @@ CA_LIMIT = 1 << 20
 """Bytes of a CA bundle; the Mozilla one has 250 KiB."""
 
 
-@dataclass(frozen=True)
-class ClusterEntry:
+class ClusterEntry(Record):
     """Where the API server is and what it must prove."""
 
     name: str
@@ -45,8 +44,7 @@ class ClusterEntry:
     proxy_url: str | None = None
 
 
-@dataclass(frozen=True)
-class ExecEntry:
+class ExecEntry(Record):
     """A command that makes credentials (client.authentication.k8s.io); data until it is trusted."""
 
     command: str
@@ -59,8 +57,7 @@ class ExecEntry:
     """The folder of its kubeconfig: a command with a slash in it counts from there."""
 
 
-@dataclass(frozen=True)
-class UserEntry:
+class UserEntry(Record):
     """Who we are to the cluster."""
 
     name: str
@@ -71,8 +68,7 @@ class UserEntry:
     exec: ExecEntry | None = None
 
 
-@dataclass(frozen=True)
-class Chosen:
+class Chosen(Record):
     """One context of a kubeconfig with all it needs."""
 
     context: str
@@ -82,8 +78,7 @@ class Chosen:
     file: Path
 
 
-@dataclass(frozen=True)
-class _Entry:
+class _Entry(Record):
     """A named entry and the file it comes from."""
 
     fields: dict[str, Any]
@@ -169,8 +164,7 @@ def _merge(merged: Kubeconfig, path: Path) -> None:
             into.setdefault(entry["name"], _Entry(fields or {}, path))
 
 
-@dataclass(frozen=True)
-class _Place:
+class _Place(Record):
     """Reads the fields of one entry, with errors that name file, entry and field."""
 
     file: Path

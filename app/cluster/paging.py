@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from app.errors import JumpdeckError
+from app.records import Record
 from app.tasks import Backoff
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ BUSY_TRIES = 5
 JSON = "application/json"
 
 
-@dataclass(frozen=True)
-class PodScope:
+class PodScope(Record):
     """Which pods: namespaces (none means all), a label selector and a field selector, both as kubectl takes them."""
 
     namespaces: tuple[str, ...] = ()
@@ -79,8 +78,8 @@ async def _page(api: ApiClient, path: str, params: dict[str, str | int], accept:
             await asyncio.sleep(backoff.next(error.retry_after))
 
 
-@dataclass
 class PageToken:
     """Where the next page of a list begins."""
 
-    value: str = ""
+    def __init__(self) -> None:
+        self.value = ""

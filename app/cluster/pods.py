@@ -10,7 +10,6 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 
 from app.cluster import failures
 from app.cluster.api import ApiClient
@@ -18,6 +17,7 @@ from app.cluster.paging import JSON, MAX_RESTARTS, PodScope, pods_path, raw_page
 from app.cluster.pod_decode import RawPod, decode_pod_list, pod_row, read_watch_event
 from app.dialer import Link
 from app.errors import JumpdeckError, Recovery, RouteError
+from app.records import Record
 from app.rows import PodRow, PodSnapshot, Staleness
 from app.tasks import CLOSE_LIMIT, Backoff, spawn
 
@@ -59,8 +59,7 @@ _RELIST = {"JD-API-GONE", "JD-API-MALFORMED", "JD-API-TOO-LARGE"}
 """Codes after which the same version would bring the same failure again."""
 
 
-@dataclass(frozen=True)
-class PodList:
+class PodList(Record):
     """Pods in the server's order and, per namespace (`""` is all), the resourceVersion to watch from."""
 
     rows: list[PodRow]
@@ -130,22 +129,22 @@ class EventLines:
         return lines
 
 
-@dataclass
 class _Place:
     """What is known of one namespace, or of all (`""`)."""
 
-    namespace: str
-    rows: dict[str, PodRow] = field(default_factory=dict)
-    pending: dict[str, RawPod] = field(default_factory=dict)
-    """Pods as last told, by uid, that are not yet in `rows`."""
-    version: str = ""
-    """The resourceVersion to watch from; opaque. Empty: the list comes first."""
-    staleness: Staleness = Staleness.LOADING
-    heard_at: float = 0.0
-    error: JumpdeckError | None = None
-    failed: bool = False
-    """For good: nobody reads this place any more."""
-    silent: int = 0
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self.rows: dict[str, PodRow] = {}
+        self.pending: dict[str, RawPod] = {}
+        """Pods as last told, by uid, that are not yet in `rows`."""
+        self.version = ""
+        """The resourceVersion to watch from; opaque. Empty: the list comes first."""
+        self.staleness = Staleness.LOADING
+        self.heard_at = 0.0
+        self.error: JumpdeckError | None = None
+        self.failed = False
+        """For good: nobody reads this place any more."""
+        self.silent = 0
 
     def settle(self) -> None:
         """Bring `rows` up to date."""

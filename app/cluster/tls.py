@@ -10,18 +10,17 @@ import shutil
 import ssl
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import ProfileError, SignInError
+from app.records import Record
 from app.secrets import Secret
 from app.text import prose
 
 _PREFIX = "jumpdeck-key-"
 
 
-@dataclass(frozen=True)
-class ClientCertificate:
+class ClientCertificate(Record):
     """A certificate chain and its key, both PEM, in memory."""
 
     chain: bytes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +14,7 @@ from app.profiles.fields import Complaints, Fields, kind, one_of
 from app.profiles.model import Cloud, HopSpec, KubeconfigCluster, Profile, SignIn, SshHop
 from app.profiles.problem import ProfileProblem
 from app.profiles.source import FORMAT_VERSION, SECTIONS, Source
+from app.records import replace
 from app.text import clean
 
 Named = TypeVar("Named")
@@ -24,14 +24,14 @@ MAX_HOPS = 8
 """Hops of a route; each costs a round trip on every opened stream."""
 
 
-@dataclass(eq=False, repr=False)
 class Entry:
     """A named table merged from the files that have it; the last file wins, field by field."""
 
-    values: dict[str, object] = field(default_factory=dict)
-    sources: dict[str, Source] = field(default_factory=dict)
-    source: Source | None = None
-    """The last file that has the entry."""
+    def __init__(self) -> None:
+        self.values: dict[str, object] = {}
+        self.sources: dict[str, Source] = {}
+        self.source: Source | None = None
+        """The last file that has the entry."""
 
     def merge(self, values: dict[str, object], source: Source) -> None:
         """Lays the fields of another file's table over this one."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.profiles import patterns
@@ -19,6 +18,7 @@ from app.profiles.model import (
     ServerCluster,
     SignIn,
 )
+from app.records import Record, replace
 from app.text import clean_block
 
 CLUSTER_KINDS = ("kubeconfig", "server", "aks", "arc")
@@ -157,8 +157,7 @@ def _suffix(value: str) -> str | None:
 HOST_KEYS = ("strict", "ask", "pinned")
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Defaults:
+class Defaults(Record):
     """`[defaults]`: personal values for what a profile leaves open. Never exported, never taken from a shared file."""
 
     ssh_user: str | None = None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import ProfileError
@@ -17,6 +16,7 @@ from app.files import lock, read_private, shown, write_private
 from app.profiles.model import Profile
 from app.profiles.problem import ProfileProblem
 from app.profiles.source import MAX_FILE_BYTES, Source, parse_source, read_source
+from app.records import Record
 
 INCLUDES_FOLDER = "includes"
 """In the state folder: accepted copies of included files."""
@@ -24,8 +24,7 @@ MAX_INCLUDES = 32
 """Files of one book, nested ones counted."""
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(Record):
     """A profile whose destination, trust or sign-in an included file changed. `old` None: it was removed before."""
 
     name: str

@@ -5,30 +5,12 @@ A profile is the specification; `app.sessions` runs it. Field names follow the f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
-
-class _Spec:
-    """Equality, hash and text of every specification; made anew for each class they cost a tenth of a start."""
-
-    __slots__: tuple[str, ...] = ()
-
-    def __eq__(self, other: object) -> bool:
-        if type(self) is not type(other):
-            return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
-
-    def __hash__(self) -> int:
-        return hash(tuple(getattr(self, name) for name in self.__slots__))
-
-    def __repr__(self) -> str:
-        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__slots__)
-        return f"{type(self).__name__}({fields})"
+from app.records import Record
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class KubeconfigCluster(_Spec):
+class KubeconfigCluster(Record):
     """A context of a kubeconfig file. `context` None means the file's current one."""
 
     kubeconfig: Path
@@ -38,8 +20,7 @@ class KubeconfigCluster(_Spec):
     namespace: str | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class ServerCluster(_Spec):
+class ServerCluster(Record):
     """An API server named outright."""
 
     server: str
@@ -50,8 +31,7 @@ class ServerCluster(_Spec):
     address: str | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class AksCluster(_Spec):
+class AksCluster(Record):
     """An AKS cluster by its ARM id."""
 
     aks: str
@@ -62,8 +42,7 @@ class AksCluster(_Spec):
     address: str | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class ArcCluster(_Spec):
+class ArcCluster(Record):
     """A connected cluster by its ARM id."""
 
     arc: str
@@ -74,16 +53,14 @@ class ArcCluster(_Spec):
 Cluster = KubeconfigCluster | ServerCluster | AksCluster | ArcCluster
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Jit(_Spec):
+class Jit(Record):
     """Just-in-time access to ask for before connecting."""
 
     hours: float = 3.0
     port: int | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class NetworkHop(_Spec):
+class NetworkHop(Record):
     """A network to be on. Opens nothing; fails first when `expect` is not reachable."""
 
     network: str
@@ -93,8 +70,7 @@ class NetworkHop(_Spec):
     """An address range (CIDR) that the API server's address must lie in and that must be routed."""
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class SshHop(_Spec):
+class SshHop(Record):
     """An SSH server, or several as alternatives; each `[user@]host[:port]`."""
 
     ssh: tuple[str, ...]
@@ -109,8 +85,7 @@ class SshHop(_Spec):
     jit: Jit | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class BastionHop(_Spec):
+class BastionHop(Record):
     """An Azure Bastion by its ARM id; `target` are VMs or scale sets as alternatives, empty for the cluster itself."""
 
     bastion: str
@@ -119,23 +94,20 @@ class BastionHop(_Spec):
     jit: Jit | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class ProxyHop(_Spec):
+class ProxyHop(Record):
     """A web proxy (CONNECT)."""
 
     proxy: str
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class InvokeHop(_Spec):
+class InvokeHop(Record):
     """No network path: ARM runs kubectl in a pod of the cluster."""
 
 
 HopSpec = NetworkHop | SshHop | BastionHop | ProxyHop | InvokeHop
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class SignIn(_Spec):
+class SignIn(Record):
     """How to sign in to Azure."""
 
     kind: str
@@ -146,8 +118,7 @@ class SignIn(_Spec):
     client_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Cloud(_Spec):
+class Cloud(Record):
     """An Azure cloud: where to sign in and where ARM is. Built-in ones have only a name."""
 
     name: str = "public"
@@ -158,8 +129,7 @@ class Cloud(_Spec):
     ca_file: Path | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Profile(_Spec):
+class Profile(Record):
     """A named, validated, secret-free description of one cluster and the way to it."""
 
     name: str

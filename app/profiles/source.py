@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.files import read_private
@@ -21,18 +20,20 @@ _WINDOWS_PATH = r'"(?:[A-Za-z]:|\\)\\[^"]*'
 _TOML_PLACE = r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$"
 
 
-@dataclass(eq=False, repr=False)
 class Source:
     """A file of profiles. `shared` files come in by `include` and are never written."""
 
-    path: Path
-    data: bytes = b""
-    shared: bool = False
-    nested: bool = False
-    """Included by an included file, not by the user's own."""
-    tables: dict[str, object] = field(default_factory=dict)
-    version: int = FORMAT_VERSION
-    _lines: list[str] | None = None
+    def __init__(
+        self, path: Path, data: bytes = b"", shared: bool = False, *, tables: dict[str, object] | None = None
+    ) -> None:
+        self.path = path
+        self.data = data
+        self.shared = shared
+        self.nested = False
+        """Included by an included file, not by the user's own."""
+        self.tables = tables if tables is not None else {}
+        self.version = FORMAT_VERSION
+        self._lines: list[str] | None = None
 
     @property
     def newer(self) -> bool:

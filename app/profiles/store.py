@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.errors import ProfileError
@@ -21,22 +20,22 @@ if TYPE_CHECKING:
     from app.profiles.includes import Change, Included
 
 
-@dataclass(eq=False, repr=False)
 class ProfileBook:
     """Everything that the profile files say. A bad profile stands in `problems` and hides no other."""
 
-    path: Path
-    profiles: dict[str, Profile] = field(default_factory=dict)
-    problems: list[ProfileError] = field(default_factory=list)
-    """One per bad profile (`ProfileProblem.profile`), and those of whole files (profile "")."""
-    read_only: bool = False
-    """The file has a newer format: it is shown and never rewritten."""
-    notices: tuple[str, ...] = ()
-    """What the user should hear but what stops nothing, such as a changed include."""
-    changes: tuple[Change, ...] = ()
-    """Changes of included files that wait for the user's word; `includes.accept` takes them over."""
-    shared: tuple[Source, ...] = ()
-    """The included files."""
+    def __init__(self, path: Path, *, problems: list[ProfileError] | None = None, read_only: bool = False) -> None:
+        self.path = path
+        self.profiles: dict[str, Profile] = {}
+        self.problems = problems or []
+        """One per bad profile (`ProfileProblem.profile`), and those of whole files (profile "")."""
+        self.read_only = read_only
+        """The file has a newer format: it is shown and never rewritten."""
+        self.notices: tuple[str, ...] = ()
+        """What the user should hear but what stops nothing, such as a changed include."""
+        self.changes: tuple[Change, ...] = ()
+        """Changes of included files that wait for the user's word; `includes.accept` takes them over."""
+        self.shared: tuple[Source, ...] = ()
+        """The included files."""
 
     def get(self, name: str) -> Profile:
         """The profile called `name`. Raises its own problem, or ProfileError JD-PROFILE-UNKNOWN with near names."""

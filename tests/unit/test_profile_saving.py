@@ -192,7 +192,7 @@ def test_what_is_shown_is_what_was_read() -> None:
 
 
 def _facts(profile: Profile) -> dict[str, object]:
-    facts = {field: getattr(profile, field) for field in profile.__slots__}
+    facts = {field: getattr(profile, field) for field in vars(profile)}
     if profile.sign_in:
         facts["sign_in"] = (profile.sign_in.kind, profile.sign_in.account, profile.sign_in.tenant)
     return facts
