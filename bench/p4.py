@@ -15,7 +15,7 @@ from bench.log_server import SENTINEL
 from bench.rows import Row, at_least, missing
 
 LINES = 1_000_000
-RUNS = 3
+RUNS = 5
 READ = 1 << 16
 """Bytes of one read: what a pipe holds."""
 

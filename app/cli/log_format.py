@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
+from operator import itemgetter
 
 from app.cluster.log_lines import StampReader, last_line
 from app.rows import LogBatch, LogSource
@@ -22,6 +23,8 @@ POD_COLOURS = (96, 92, 95, 93, 94, 91)
 _SGR = re.compile(rb"\x1b\[[0-9;:]*m")
 _HIGHLIGHT = "\x1b[1;31m"
 _RESET = "\x1b[0m"
+_CACHED = 128 << 10
+"""Bytes of a large batch that are worked on at a time: with all its copies that stays in the processor's cache."""
 _FEW_COLOURS = 8
 """Different colour sequences that are taken out one after the other."""
 _CLEAN_PIECE = 8 << 10
@@ -87,10 +90,10 @@ def _without_colours(chunk: bytes) -> bytes:
     return _SGR.sub(b"", chunk)
 
 
-def _pieces(chunk: bytes) -> Iterator[bytes]:
+def _pieces(chunk: bytes, size: int = _CLEAN_PIECE) -> Iterator[bytes]:
     at = 0
     while at < len(chunk):
-        end = chunk.find(b"\n", at + _CLEAN_PIECE) + 1 or len(chunk)
+        end = chunk.find(b"\n", at + size) + 1 or len(chunk)
         yield chunk[at:end]
         at = end
 
@@ -100,7 +103,7 @@ def strip_stamps(text: bytes, stamps: StampReader) -> bytes:
     width = text.find(b" ", 0, 40) + 1
     last = last_line(text)
     if width and last[width - 1 : width] == b" " and stamps.read(text[:64]) is not None and stamps.read(last):
-        return b"\n".join([line[width:] for line in text.split(b"\n")])
+        return b"\n".join(map(itemgetter(slice(width, None)), text.split(b"\n")))
     lines = text[:-1].split(b"\n")
     return b"".join(
         (line.partition(b" ")[2] if stamps.read(line) is not None else line) + b"\n" for line in lines
@@ -158,12 +161,16 @@ class LogPrinter:
             return b""
         if look.by_line:
             return self._by_line(batch)
-        text = batch.text
-        if batch.stamped and not look.timestamps:
-            text = strip_stamps(text, self._stamps)
-        if not look.untouched:
-            text = clean_chunk(text)
         prefix = self._prefix(batch.source) if look.output == "default" or look.prefix else b""
+        if len(batch.text) <= 2 * _CACHED:
+            return self._piece(batch, batch.text, prefix)
+        return b"".join([self._piece(batch, piece, prefix) for piece in _pieces(batch.text, _CACHED)])
+
+    def _piece(self, batch: LogBatch, text: bytes, prefix: bytes) -> bytes:
+        if batch.stamped and not self._look.timestamps:
+            text = strip_stamps(text, self._stamps)
+        if not self._look.untouched:
+            text = clean_chunk(text)
         return prefix + text[:-1].replace(b"\n", b"\n" + prefix) + b"\n" if prefix else text
 
     def _prefix(self, source: LogSource) -> bytes:
