@@ -138,7 +138,7 @@ class RingView(ScrollView, can_focus=True):
         if self.ring is None or number >= self.end:
             return Strip.blank(width, base)
         strip = self._strip(number, width)
-        if strip.cell_length > self._widest:
+        if strip.cell_length > max(self._widest, width):
             self._widest = min(strip.cell_length, MAX_WIDTH)
             self.call_later(self.place)
         return strip.crop_extend(x, x + width, base)

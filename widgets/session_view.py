@@ -153,11 +153,12 @@ class SessionView(Vertical):
         if state is not None and state.phase is SessionPhase.CLOSED:
             return "This session is closed; rows are as last seen."
         if snapshot.staleness is Staleness.STALE or (state and state.phase is SessionPhase.RETRYING and snapshot.rows):
-            words = [self._why(), f"pods as of {human_duration(max(0.0, self.now - snapshot.heard_at))} ago"]
+            words = ["Link lost"]
             if state is not None and state.phase is SessionPhase.RETRYING and state.retry_at is not None:
                 words.append(f"next try in {max(0, round(state.retry_at - self.now))} s (r: now)")
             elif state is not None and state.phase is SessionPhase.CONNECTING:
                 words.append("connecting again")
+            words += [f"pods as of {human_duration(max(0.0, self.now - snapshot.heard_at))} ago", self._why()]
             return "  ".join(word for word in words if word)
         if snapshot.error is not None:
             return f"{snapshot.error.title} [{snapshot.error.code}]  {snapshot.error.hint}"
@@ -167,7 +168,7 @@ class SessionView(Vertical):
 
     def _why(self) -> str:
         error = (self.state.error if self.state else None) or self.snapshot.error
-        return f"Link lost: {error.title}." if error is not None else "Link lost."
+        return error.title if error is not None else ""
 
     def on_pod_table_pod_clicked(self, event: PodTable.PodClicked) -> None:
         """A double click opens the log."""
