@@ -6,7 +6,6 @@ the process does.
 
 from __future__ import annotations
 
-import hmac
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 if TYPE_CHECKING:
@@ -41,6 +40,8 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
+        import hmac  # loads all of OpenSSL's digests
+
         return hmac.compare_digest(self._value.encode("utf-8", "replace"), other._value.encode("utf-8", "replace"))
 
     __hash__ = None  # type: ignore[assignment]  # a hash would let its value be guessed and compared

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import ipaddress
-import json
 import os
 import ssl
 import time
@@ -83,6 +82,9 @@ class Access(Record):
 class NoCredentials:
     """Nothing to send: the client certificate speaks for us, or nobody does."""
 
+    patient = True
+    """A refusal may be tried again: no person is asked."""
+
     async def headers(self) -> dict[str, str]:
         return {}
 
@@ -92,6 +94,9 @@ class NoCredentials:
 
 class TokenCredentials:
     """A fixed bearer token."""
+
+    patient = True
+    """A refusal may be tried again: no person is asked."""
 
     def __init__(self, token: Secret) -> None:
         self._token = token
@@ -109,6 +114,9 @@ class TokenCredentials:
 
 class TokenFileCredentials:
     """A bearer token in a file that somebody else renews."""
+
+    patient = True
+    """A refusal may be tried again: no person is asked."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -182,6 +190,8 @@ def _bearer(token: Secret) -> dict[str, str]:
 
 def token_expiry(token: Secret) -> float | None:
     """When a JWT ends (`exp`, RFC 7519 §4.1.4), read without checking it: only to say why a server refused it."""
+    import json
+
     parts = token.reveal().split(".")
     if len(parts) != 3:
         return None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import logging
 import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from app.cluster import failures
 from app.cluster.access import Access
@@ -16,6 +18,7 @@ from app.cluster.http_date import seconds_of
 from app.cluster.http_unary import Answer, Params, UnaryClient
 from app.cluster.tls_dial import TlsDial
 from app.dialer import Dialer
+from app.errors import JumpdeckError, Recovery
 from app.records import Record
 from app.text import clean
 
@@ -40,6 +43,7 @@ FIRST_BYTE_LIMIT = 30.0
 """Seconds until a stream's headers; the API server itself asks the kubelet with such a limit."""
 
 _HEADERS = {"User-Agent": "jumpdeck"}
+_log = logging.getLogger(__name__)
 
 
 class Probe(Record):
@@ -63,6 +67,15 @@ class ApiClient:
         self._unary = UnaryClient(access, self._dial, _HEADERS)
         self._streams: Streams | None = None
         self._closed = False
+        self.proven = False
+        """Whether the server has accepted the credential once: a later 401 may be the server's own trouble."""
+
+    def _judged(self, error: JumpdeckError) -> JumpdeckError:
+        """A refused token that was good before is tried again, unless getting another one asks a person (R-06)."""
+        if self.proven and error.layer == "token" and getattr(self.access.credentials, "patient", False):
+            error.recovery = Recovery.TRANSIENT
+            error.hint = "It was accepted before and is tried again; renew it if that does not help."
+        return error
 
     @property
     def connector(self) -> aiohttp.BaseConnector:
@@ -92,7 +105,7 @@ class ApiClient:
     async def post_review(self, path: str, body: dict[str, Any], *, timeout: float = UNARY_LIMIT) -> dict[str, Any]:
         """Ask a question about ourselves (self-subject reviews only, S-24) and return the answered object."""
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
-        raw = json.dumps(body).encode()
+        raw = msgspec.json.encode(body)
         answer = await self._ask("POST", path, None, headers, raw, limit=BODY_LIMIT, timeout=timeout)
         return failures.json_object(answer.body, _what("POST", path))
 
@@ -112,8 +125,12 @@ class ApiClient:
         if "app.cluster.streams" not in sys.modules:
             await asyncio.to_thread(_load_streams)  # a quarter of a second, in which a screen must go on
         headers = {"Accept": accept, "Accept-Encoding": "identity"}
-        async with self._streaming(_what("GET", path)).open(path, params, headers, first_byte) as response:
-            yield response
+        try:
+            async with self._streaming(_what("GET", path)).open(path, params, headers, first_byte) as response:
+                _log.debug("GET %s %s: stream opened", clean(path), response.status)
+                yield response
+        except JumpdeckError as error:
+            raise self._judged(error) from error.__cause__
 
     async def probe(self, *, timeout: float = PROBE_LIMIT) -> Probe:
         """Ask for /version: proof that the API server answers through the whole chain."""
@@ -150,10 +167,11 @@ class ApiClient:
                     answer = await self._unary.request(
                         method, path, params, {**headers, **await credentials.headers()}, body, limit
                     )
+        _log.debug("%s: %d, %d bytes", what, answer.head.status, len(answer.body))
         if answer.head.status not in (200, 201):
-            raise failures.from_status(
+            raise self._judged(failures.from_status(
                 answer.head.status, answer.body, answer.head.headers, what, expires_at=self.access.credentials_expiry()
-            )
+            ))  # fmt: skip
         return answer
 
     def _streaming(self, what: str) -> Streams:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import re
 import ssl
 import time
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any
+
+import msgspec
 
 from app.cluster.tls_failures import from_tls, is_wrong_name
 from app.errors import JumpdeckError, NotFoundError, Recovery, RefusedError, RouteError
@@ -166,15 +167,15 @@ def from_watch_error(obj: bytes | Mapping[str, Any], what: str = "watch") -> Jum
     data: Any = obj
     if isinstance(obj, bytes | bytearray | memoryview):
         try:
-            data = json.loads(bytes(obj))
-        except ValueError:
+            data = msgspec.json.decode(obj)
+        except (msgspec.DecodeError, RecursionError, ValueError):
             data = {}
     if isinstance(data, Mapping) and isinstance(data.get("object"), Mapping):
         data = data["object"]
     if not isinstance(data, Mapping):
         data = {}
     code = data.get("code")
-    return from_status(code if isinstance(code, int) else 500, json.dumps(dict(data)).encode(), {}, what)
+    return from_status(code if isinstance(code, int) else 500, msgspec.json.encode(dict(data)), {}, what)
 
 
 def _from_answer(answer: _Answer, expires_at: float | None) -> JumpdeckError:
@@ -222,8 +223,8 @@ def _read(status: int, body: bytes, headers: Mapping[str, str], what: str) -> _A
     html = "html" in kind.lower() or head.startswith((b"<!doctype", b"<html", b"<head", b"<?xml"))
     parsed: Any = None
     if not html and head[:1] == b"{":
-        with contextlib.suppress(ValueError, RecursionError):
-            parsed = json.loads(body)
+        with contextlib.suppress(msgspec.DecodeError, ValueError, RecursionError):
+            parsed = msgspec.json.decode(body)
     is_status = isinstance(parsed, dict) and parsed.get("kind") == "Status"
     fields: dict[str, Any] = parsed if is_status else {}
     details = fields.get("details")
@@ -257,8 +258,8 @@ def not_kubernetes(status: int, body: bytes, what: str) -> JumpdeckError:
 def json_object(raw: bytes, what: str) -> dict[str, Any]:
     """The JSON object in `raw`. Raises RouteError (JD-API-NOT-KUBERNETES) when it is none."""
     try:
-        found = json.loads(raw)
-    except (ValueError, RecursionError):
+        found = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise not_kubernetes(200, raw, what)

@@ -6,7 +6,6 @@ screen is made of rows (`app.cluster.pods`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -56,15 +55,15 @@ class _Table(msgspec.Struct, gc=False):
 _DECODER = msgspec.json.Decoder(_Table)
 
 
-@dataclass
 class PodTable:
     """Headings and lines, cleaned; the namespace stands first in each line."""
 
-    headers: tuple[str, ...] = ()
-    """As kubectl prints them: in capitals, NAMESPACE first."""
-    wide: tuple[bool, ...] = ()
-    """Which columns belong to `-o wide` only."""
-    lines: list[tuple[str, ...]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.headers: tuple[str, ...] = ()
+        """As kubectl prints them: in capitals, NAMESPACE first."""
+        self.wide: tuple[bool, ...] = ()
+        """Which columns belong to `-o wide` only."""
+        self.lines: list[tuple[str, ...]] = []
 
 
 async def list_table(api: ApiClient, scope: PodScope) -> PodTable:

@@ -6,9 +6,7 @@ Contexts are made off the loop (reading a trust store takes tens of milliseconds
 from __future__ import annotations
 
 import os
-import shutil
 import ssl
-import tempfile
 import time
 from pathlib import Path
 
@@ -92,6 +90,9 @@ def _load(context: ssl.SSLContext, certificate: ClientCertificate) -> None:
     key = certificate.key.reveal().encode()
     if b"ENCRYPTED" in key:
         raise _unusable(certificate, "the key is encrypted with a passphrase, which is not supported")
+    import shutil  # with its compressors it takes longer to load than all the rest here
+    import tempfile
+
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_memory_folder()))  # 0700, and a private ACL on Windows
     try:
         chain_file, key_file = folder / "chain", folder / "key"

@@ -24,6 +24,8 @@ async def resolve(host: str, port: int, *, limit: float = NAME_LIMIT) -> list[Ad
     Runs in a daemon thread of its own: a resolver that hangs holds neither the loop's pool nor the end of the program.
     """
     at = f"{host}:{port}"
+    if (found := _literal(host, port)) is not None:
+        return found
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[list[AddressInfo]] = loop.create_future()
 
@@ -59,6 +61,16 @@ async def resolve(host: str, port: int, *, limit: float = NAME_LIMIT) -> list[Ad
     except OSError as exc:
         raise failures.from_os_error(exc, at) from exc
     return _by_turns(found)[:MAX_ADDRESSES]
+
+
+def _literal(host: str, port: int) -> list[AddressInfo] | None:
+    """A numeric address needs no name server, no thread, and no tables of international names."""
+    if not host.isascii() or not (":" in host or host[-1:].isdigit()):
+        return None
+    try:
+        return list(socket.getaddrinfo(host.encode(), port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))
+    except OSError:
+        return None
 
 
 def _by_turns(found: list[AddressInfo]) -> list[AddressInfo]:
