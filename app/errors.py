@@ -122,3 +122,11 @@ class NotFoundError(JumpdeckError):
 
     exit_code = ExitCode.NOT_FOUND
     layer = "api"
+
+
+class OutputLost(Exception):
+    """Standard output takes no more: its reader has gone, or the disk is full. `cause` is what the system said."""
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause

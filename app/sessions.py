@@ -7,6 +7,7 @@ cursor while a session is not UP and resume when it is.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
@@ -37,6 +38,7 @@ SETTLED = 60.0
 MAX_CONNECTS = 4
 """Connects at the same moment: a Bastion that restarts must not meet a herd."""
 
+_log = logging.getLogger(__name__)
 P = SessionPhase
 _STUCK = {P.NEEDS_TRUST, P.NEEDS_SECRET, P.NEEDS_SIGN_IN, P.FAILED}
 _MOVES: dict[SessionPhase, set[SessionPhase]] = {
@@ -170,6 +172,7 @@ class Session:
         if phase is not self.state.phase:
             if phase not in _MOVES[self.state.phase]:
                 raise RuntimeError(f"illegal move {self.state.phase.name} to {phase.name}")
+            _log.debug("%s: %s -> %s %s", self.profile.name, self.state.phase.value, phase.value, changes.get("error"))
             changes["since"] = time.time()
         self._publish(replace(self.state, phase=phase, **changes))
 
@@ -228,6 +231,8 @@ class Session:
                     version = await self._connect(stack)
                 now = time.time()
                 self._suspect = None
+                assert self.api is not None
+                self.api.proven = True
                 self._move(
                     P.UP, up_since=now, error=None, retry_at=None, steps=self.state.steps, server_version=version
                 )
@@ -353,6 +358,7 @@ class _StepRecord:
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         seconds = time.monotonic() - self._began
+        _log.debug("%s: %s: %s in %.3f s", self._session.profile.name, self._label, error or "done", seconds)
         if error is None:
             self._show(Step(self._label, StepState.DONE, seconds))
         else:

@@ -29,7 +29,7 @@ def run(argv: Sequence[str]) -> int:
     """Run one command line and return its exit code. Nothing escapes as a traceback."""
     if argv and argv[0] in ("-h", "--help", "help"):
         return _print(_help())
-    from app.errors import ExitCode, JumpdeckError
+    from app.errors import ExitCode, JumpdeckError, OutputLost
 
     words = [word for index, word in enumerate(argv) if not _is_verbose(argv, index)]
     if len(words) != len(argv):
@@ -43,12 +43,15 @@ def run(argv: Sequence[str]) -> int:
 
         say_error(error)
         return int(error.exit_code)
-    except BrokenPipeError:
-        _let_go_of_stdout()
-        return int(ExitCode.DONE)
+    except BrokenPipeError as error:
+        return _output_ended(error)
+    except OutputLost as lost:
+        return _output_ended(lost.cause)
     except KeyboardInterrupt:
         return int(ExitCode.INTERRUPTED)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            return _output_ended(error)
         from app.cli.frame import say_crash
 
         say_crash(error)
@@ -173,8 +176,20 @@ def _print(text: str) -> int:
     return 0
 
 
-def _let_go_of_stdout() -> None:
-    """The reader of our output has gone (`| head`): keep the interpreter from writing once more at exit."""
+_NO_ROOM = (5, 27, 28, 122)
+"""EIO, EFBIG, ENOSPC and EDQUOT: what a write says when its file can take no more."""
+
+
+def _output_ended(error: OSError) -> int:
+    """End when output goes nowhere: in silence where its reader has gone (`| head`), else with what the system said."""
     import os
 
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at exit
+    if isinstance(error, BrokenPipeError):
+        return 0
+    from app.cli.frame import say_error
+    from app.errors import JumpdeckError
+
+    said = JumpdeckError("The output cannot be written", error.strerror or "", "Make room.", code="JD-LOCAL-OUTPUT")
+    say_error(said)
+    return int(said.exit_code)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from app.cluster.paging import PodScope
     from app.cluster.reader import ClusterReader
+    from app.errors import OutputLost
     from app.rows import PodRow, PodSnapshot
 
 MIN_WIDTH = 6
@@ -199,23 +200,48 @@ async def _print_json(reader: ClusterReader, scope: PodScope) -> int:
 
 
 async def _watch(reader: ClusterReader, scope: PodScope, args: argparse.Namespace) -> int:
+    import asyncio
+
+    from app.tasks import TaskOwner
+
     printer = WatchPrinter(_row_lines(scope, args), headers=not args.no_headers, names=args.output == "name")
-    await reader.pods(scope).run(printer.on_snapshot, printer.on_change)
+    async with TaskOwner("pods -w") as owner:
+        watch = owner.spawn(reader.pods(scope).run(printer.on_snapshot, printer.on_change), name="watch")
+        lost = owner.spawn(printer.lost(), name="output")
+        await asyncio.wait({watch, lost}, return_when=asyncio.FIRST_COMPLETED)
+        if lost.done():
+            raise lost.result()
+        watch.result()
     printer.flush()
     assert printer.error is not None
     raise printer.error
 
 
 class WatchPrinter:
-    """Prints the first list as one table and then a line for every change."""
+    """Prints the first list as one table and then a line for every change.
+
+    A failure to print is no failure of the watch: nothing is raised into it; `lost` tells.
+    """
 
     def __init__(self, form: RowLines, *, headers: bool, names: bool) -> None:
+        import asyncio
+
         self._form = form
         self._columns = Columns(form.headers if headers else None)
         self._names = names
         self._listed: list[PodRow] = []
         self._stale = False
+        self._trouble: OSError | None = None
+        self._told = asyncio.Event()
         self.error: Exception | None = None
+
+    async def lost(self) -> OutputLost:
+        """Return, with the reason, when standard output takes no more."""
+        from app.errors import OutputLost
+
+        await self._told.wait()
+        assert self._trouble is not None
+        return OutputLost(self._trouble)
 
     def on_change(self, kind: str, row: PodRow) -> None:
         """One pod, as the list or an event told it."""
@@ -239,7 +265,7 @@ class WatchPrinter:
         elif self._stale and not stale:
             say("jumpdeck: up to date again")
         self._stale = stale
-        sys.stdout.flush()
+        self._put("")
 
     def flush(self) -> None:
         """Print what was listed."""
@@ -250,6 +276,17 @@ class WatchPrinter:
         import time
 
         if self._names:
-            sys.stdout.write("".join(f"pod/{row.name}\n" for row in rows))
+            text = "".join(f"pod/{row.name}\n" for row in rows)
         else:
-            sys.stdout.write(self._columns.text(self._form.lines(rows, time.time())))
+            text = self._columns.text(self._form.lines(rows, time.time()))
+        self._put(text)
+
+    def _put(self, text: str) -> None:
+        """Write and, at the end of a snapshot (no text), flush."""
+        if self._trouble is not None:
+            return
+        try:
+            sys.stdout.write(text) if text else sys.stdout.flush()
+        except OSError as error:
+            self._trouble = error
+            self._told.set()
