@@ -15,7 +15,9 @@ def main() -> None:
     gc.set_threshold(GARBAGE, 20, 50)
     from app.cli.main import run
 
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    gc.freeze()  # the interpreter's last collections find nothing to look through
+    sys.exit(code)
 
 
 if __name__ == "__main__":
