@@ -193,7 +193,10 @@ def _say_problems(book: ProfileBook) -> None:
     from app.cli.frame import say
 
     for problem in book.problems:
-        say(f"jumpdeck: {problem.lines()[0]}")
+        first, *rest = problem.lines()
+        say(f"jumpdeck: {first}")
+        if rest:
+            say(f"  {rest[0]}")
     say("  See: jumpdeck profiles check")
 
 

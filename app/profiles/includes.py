@@ -65,6 +65,8 @@ class Included:
         self.current: list[Source] = []
         self.problems: list[ProfileError] = []
         self.notices: list[str] = []
+        self.unsafe: list[tuple[ProfileProblem, Source]] = []
+        """Files that somebody else may change, each with its accepted copy: that copy only tells whom it concerns."""
         self._folder = folder
         self._copies: dict[Path, bytes] = {}
         self._seen: set[Path] = {own.path}
@@ -141,21 +143,16 @@ class Included:
         try:
             found = read_source(path, shared=True)
         except ProfileError as exc:
-            problem = exc
-            if not isinstance(exc, ProfileProblem):
-                line = source.line_of("", "include")
-                problem = ProfileProblem(
-                    f"{exc.title[0].lower()}{exc.title[1:]}: {exc.detail}", exc.hint,
-                    code=exc.code, file=source.path, field="include", line=line,
-                )  # fmt: skip
+            problem = exc if isinstance(exc, ProfileProblem) else _at_include(exc, source)
             self.problems.append(problem)
-            if copy is None:
+            accepted = self._parsed_copy(path, copy)
+            if accepted is None:
                 return
-            self.notices.append(f"{shown(path)} cannot be read now: its accepted copy is used")
-            try:
-                found = parse_source(path, copy, shared=True)
-            except ProfileError:
+            if exc.code == "JD-PROFILE-PERMISSION":
+                self.unsafe.append((problem, accepted))
                 return
+            self.notices.append(f"{shown(path)} cannot be read now ({_reason(exc)}): its accepted copy is used")
+            found = accepted
         found.nested = source.shared
         self._gather(found, (*chain, path))
         self.current.append(found)  # behind what it includes: the including file wins
@@ -166,12 +163,32 @@ class Included:
             ProfileProblem(why, hint, code="JD-PROFILE-INCLUDE", file=source.path, field="include", line=line)
         )
 
+    @staticmethod
+    def _parsed_copy(path: Path, copy: bytes | None) -> Source | None:
+        if copy is not None:
+            with contextlib.suppress(ProfileError):
+                return parse_source(path, copy, shared=True)
+        return None
+
     def _copy(self, path: Path) -> bytes | None:
         with contextlib.suppress(ProfileError):
             data = read_private(_copy_path(self._folder, path), limit=MAX_FILE_BYTES, what="accepted copy")
             self._copies[path] = data
             return data
         return None
+
+
+def _at_include(error: ProfileError, source: Source) -> ProfileProblem:
+    """The error of an included file, with the place where `source` includes it."""
+    why = f"{error.title[0].lower()}{error.title[1:]}: {error.detail}"
+    line = source.line_of("", "include")
+    return ProfileProblem(why, error.hint, code=error.code, file=source.path, field="include", line=line)
+
+
+def _reason(error: ProfileError) -> str:
+    if isinstance(error, ProfileProblem):
+        return f"line {error.line}: {error.why}" if error.line else error.why
+    return f"{error.title[0].lower()}{error.title[1:]}"
 
 
 def _recall(folder: Path) -> tuple[dict[str, str], dict[str, str]]:

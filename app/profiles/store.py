@@ -11,6 +11,7 @@ from app.profiles.assembly import Assembly
 from app.profiles.model import Profile
 from app.profiles.problem import ProfileProblem, near_names
 from app.profiles.source import Source, read_source
+from app.records import replace
 from app.text import clean
 
 FILE_NAME = "profiles.toml"
@@ -111,8 +112,25 @@ def assemble(own: Source, state: Path | None = None, *, personal: bool = True) -
     book.profiles, book.problems = assembly.profiles, [*included.problems, *assembly.problems]
     if included.changed or included.fresh:
         _keep_accepted(book, included, Assembly(own, included.accepted(), personal=personal).profiles)
+    if included.unsafe:
+        _withhold(book, own, included)
     book.notices += tuple(included.notices)
     return book
+
+
+def _withhold(book: ProfileBook, own: Source, included: Included) -> None:
+    """A file that somebody else may change counts for nothing; what would use it gets the file's error.
+
+    The accepted copies say which profiles that are: those that are there, or are different, only with the copy.
+    """
+    safe = Assembly(own, included.current).profiles
+    for problem, copy in included.unsafe:
+        for name, profile in Assembly(own, [copy, *included.current]).profiles.items():
+            if name not in safe or replace(profile, origin=None) != replace(safe[name], origin=None):
+                book.profiles.pop(name, None)
+                book.problems = [each for each in book.problems if getattr(each, "profile", "") != name]
+                book.problems.append(problem.about(name))
+    book.changes = tuple(change for change in book.changes if change.name in book.profiles)
 
 
 def _keep_accepted(book: ProfileBook, included: Included, old: dict[str, Profile]) -> None:

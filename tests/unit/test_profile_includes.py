@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -204,3 +205,30 @@ def test_includes_writable_by_others_are_refused_and_readable_ones_left_alone(de
     book = desk.load()
     assert [problem.code for problem in book.problems] == ["JD-PROFILE-PERMISSION"]
     assert "chmod go-w" in book.problems[0].hint
+
+
+def test_a_file_that_others_may_write_to_counts_for_nothing(desk: Desk) -> None:
+    if os.name != "posix":
+        return  # rights are judged there by the security descriptor: test_files
+    mine = '[profile.mine]\ncluster = { server = "https://y" }\n'
+    desk.write(OWN + mine + mine.replace("mine", "mine-too") + 'via = ["jump"]\n[profile.test]\ntitle = "T"\n')
+    assert len(desk.load().profiles) == 4
+    desk.team.chmod(0o666)
+    book = desk.load()
+    assert list(book.profiles) == ["mine"]
+    assert not book.notices
+    for name in ("prod", "test", "mine-too"):
+        with pytest.raises(ProfileError) as caught:
+            book.get(name)
+        assert caught.value.code == "JD-PROFILE-PERMISSION"
+        assert "others may write to it" in caught.value.detail
+        assert caught.value.hint == f"Repair it: chmod go-w {desk.team}"
+    desk.team.chmod(0o600)
+    assert len(desk.load().profiles) == 4 and not desk.load().changes
+
+
+def test_why_the_accepted_copy_is_used_is_said(desk: Desk) -> None:
+    desk.load()
+    desk.write(team="[")
+    (notice,) = desk.load().notices
+    assert "(line 1: " in notice and notice.endswith("its accepted copy is used")
