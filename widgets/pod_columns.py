@@ -13,8 +13,11 @@ from app.rows import PodRow
 SortKey = Callable[[PodRow], tuple[object, ...]]
 GAP = 2
 """Columns between two cells."""
-MIN_WIDTHS = {"NAMESPACE": 9, "NAME": 16, "STATUS": 9, "RESTARTS": 8}
-"""How narrow a column may get before the table scrolls sideways."""
+SHORTENING = (
+    ("STATUS", 20), ("NAME", 40), ("NAMESPACE", 12), ("NAME", 24), ("STATUS", 16), ("NAME", 16), ("RESTARTS", 8),
+    ("NAMESPACE", 9), ("STATUS", 9),
+)  # fmt: skip
+"""In which order columns give room, and down to what: names tell pods apart, so one odd status goes before them."""
 NAME_TAIL = 6
 """Characters kept at the end of a shortened name: the random part tells pods of one set apart."""
 
@@ -82,15 +85,15 @@ def measure(rows: Iterable[PodRow], now: float, *, wide: bool) -> list[int]:
 
 
 def fit(wanted: Sequence[int], available: int, *, wide: bool) -> Layout:
-    """Give each column what it wants; when there is too little room, shorten names first, then the others."""
+    """Give each column what it wants; when there is too little room, shorten in the order of SHORTENING."""
     names = headers(wide=wide)
     widths = list(wanted)
     if not wide:
-        for column in ("NAME", "NAMESPACE", "STATUS", "RESTARTS"):
+        for column, least in SHORTENING:
             over = sum(widths) + GAP * len(widths) - available
             if over > 0:
                 index = names.index(column)
-                widths[index] = max(min(MIN_WIDTHS[column], widths[index]), widths[index] - over)
+                widths[index] = max(min(least, widths[index]), widths[index] - over)
     return Layout(names, tuple(widths))
 
 
