@@ -25,6 +25,7 @@ _SERVICES = (
     "app.sessions",
     "app.cluster.access",
     "app.cluster.api",
+    "app.cluster.streams",
     "app.cluster.reader",
     "app.cluster.pods",
     "app.cluster.log_follow",

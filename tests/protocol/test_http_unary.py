@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -165,3 +167,14 @@ async def test_nothing_from_outside_begins_a_header_or_another_path() -> None:
     assert script.requests[0].startswith(
         b"GET /a%20b%0D%0AX:%20y%3Fz%23?labelSelector=a%0D%0Ab%3D%C3%BC%26c HTTP/1.1\r\n"
     )
+
+
+def test_a_list_of_pods_needs_no_http_or_yaml_library() -> None:
+    """What starts `jumpdeck pods` loads none of what made it slow; streams bring aiohttp when they begin."""
+    script = (
+        "import sys\nimport app.cli.pods, app.sessions, app.cluster.access, app.cluster.api, app.cluster.reader\n"
+        "import app.cluster.pod_table, app.cluster.pods, app.routes.build, app.routes.direct, app.profiles.store\n"
+        "print(*sorted({'aiohttp', 'yarl', 'yaml', 'dataclasses', 'email', 'shutil'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
