@@ -49,6 +49,8 @@ class Assembly:
     def __init__(self, own: Source | None, shared: list[Source], *, personal: bool = True) -> None:
         self.profiles: dict[str, Profile] = {}
         self.problems: list[ProfileError] = []
+        self.ignored: list[tuple[Source, str]] = []
+        """What files of a newer format say that this version does not know."""
         self._tables: dict[str, dict[str, Entry]] = {section: {} for section in SECTIONS}
         self._defaults = Defaults()
         self._personal_too = personal
@@ -71,8 +73,10 @@ class Assembly:
                 self._take_section(source, section, tables, complaints)
             elif section == "defaults":
                 self._take_defaults(source, tables)
+            elif section not in _TOP and source.newer:
+                self.ignored.append((source, clean(section)))
             elif section not in _TOP:
-                hint = one_of(section, _TOP) if not source.newer else _newer_hint(source)
+                hint = one_of(section, _TOP)
                 complaints.add(
                     source, section, "there is no such table or field here", hint, code="JD-PROFILE-UNKNOWN-FIELD"
                 )
@@ -105,6 +109,7 @@ class Assembly:
         elif self._personal_too:
             self._defaults = entries.read_defaults(Fields(values, complaints, source))
         self.problems.extend(complaints.found)
+        self.ignored.extend(complaints.ignored)
 
     def _read_named(self) -> None:
         """Hops, sign-ins and clouds. A bad one is a problem of its own and of every profile that names it."""
@@ -130,6 +135,7 @@ class Assembly:
         elif name in taken:
             complaints.add(fields.source(""), "", "the name is taken by a built-in one", code="JD-PROFILE-NAME")
         found = read(fields, name)
+        self.ignored.extend(complaints.ignored)
         try:
             complaints.check()
         except ProfileProblem as problem:
@@ -157,6 +163,7 @@ class Assembly:
         if before == len(complaints.found):  # the order of hops is judged when each of them is good
             hops.check_order(fields, via, cluster, profile.host_keys == "pinned")
         fields.finish()
+        self.ignored.extend(complaints.ignored)
         complaints.check()
         return profile
 

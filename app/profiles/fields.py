@@ -28,6 +28,8 @@ class Complaints:
         self.table = table
         self.profile = profile
         self.found: list[ProfileProblem] = []
+        self.ignored: list[tuple[Source, str]] = []
+        """Fields of a newer format, which this version does not know."""
 
     def add(self, source: Source, field: str, why: str, hint: str = "", *, code: str = "JD-PROFILE-FIELD") -> None:
         """One more complaint about `field`, which stands in `source`."""
@@ -210,13 +212,17 @@ class Fields:
         return Fields(value, self.complaints, self.source(name.split("[")[0]), where=where)
 
     def finish(self, also_known: Iterable[str] = ()) -> None:
-        """Complains about fields that nobody asked for."""
+        """Complains about fields that nobody asked for; in a file of a newer format they are only noted."""
         known = self._asked.union(also_known)
         for name in self.values:
             if name in known:
                 continue
             if patterns.looks_secret(name):
                 self.complain(name, "a secret has no place in this file", SECRET_REMEDY, code="JD-PROFILE-SECRET")
+                continue
+            if self.source(name).newer:
+                where = ".".join(part for part in (self.complaints.table, self._where, name) if part)
+                self.complaints.ignored.append((self.source(name), clean(where)))
                 continue
             self.complain(
                 name, "there is no such field here", one_of(name, tuple(sorted(known))), code="JD-PROFILE-UNKNOWN-FIELD"

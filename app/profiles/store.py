@@ -103,6 +103,7 @@ def assemble(own: Source, state: Path | None = None, *, personal: bool = True) -
     if not own.tables.get("include"):
         assembly = Assembly(own, [], personal=personal)
         book.profiles, book.problems = assembly.profiles, assembly.problems
+        book.notices += _ignored(assembly)
         return book
     from app.profiles.includes import INCLUDES_FOLDER, Included
 
@@ -110,12 +111,30 @@ def assemble(own: Source, state: Path | None = None, *, personal: bool = True) -
     assembly = Assembly(own, included.current, personal=personal)
     book.shared = tuple(included.current)
     book.profiles, book.problems = assembly.profiles, [*included.problems, *assembly.problems]
+    book.notices += _ignored(assembly)
     if included.changed or included.fresh:
         _keep_accepted(book, included, Assembly(own, included.accepted(), personal=personal).profiles)
     if included.unsafe:
         _withhold(book, own, included)
     book.notices += tuple(included.notices)
     return book
+
+
+def _ignored(assembly: Assembly) -> tuple[str, ...]:
+    """A notice for each file of a newer format with something that this version does not know."""
+    found: dict[Path, list[str]] = {}
+    for source, field in assembly.ignored:
+        found.setdefault(source.path, []).append(field)
+    return tuple(
+        f"{shown(path)}: not known here and ignored: {', '.join(fields[:_IGNORED_SHOWN])}"
+        + (f" and {len(fields) - _IGNORED_SHOWN} more" if len(fields) > _IGNORED_SHOWN else "")
+        + ". Update Jumpdeck to use them."
+        for path, fields in found.items()
+    )
+
+
+_IGNORED_SHOWN = 5
+"""Ignored fields that a notice names."""
 
 
 def _withhold(book: ProfileBook, own: Source, included: Included) -> None:

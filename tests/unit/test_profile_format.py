@@ -294,12 +294,20 @@ def test_syntax_errors_have_their_place(text: bytes, line: int | None, why: str,
     assert caught.value.hint.startswith(hint)
 
 
-def test_a_newer_file_is_read_only_and_its_unknown_fields_ask_for_an_update() -> None:
-    book = book_of(f"version = 2\n[profile.p]\n{CLUSTER}[profile.q]\n{CLUSTER}shiny = 1")
+def test_a_newer_file_is_read_only_and_what_is_unknown_there_is_ignored() -> None:
+    inner = 'cluster = { kubeconfig = "/k", colour = "red" }\n'
+    book = book_of(f"version = 2\nbeta = 1\n[profile.p]\n{CLUSTER}[profile.q]\n{inner}shiny = 1\n[new.x]\ny = 1\n")
     assert book.read_only
+    assert not book.problems
+    assert list(book.profiles) == ["p", "q"]
     assert "newer format" in book.notices[0]
-    assert list(book.profiles) == ["p"]
-    assert "update Jumpdeck" in book.problems[0].hint
+    assert "ignored: beta, new, profile.q.cluster.colour, profile.q.shiny. Update" in book.notices[1]
+
+
+def test_a_newer_file_is_still_held_to_what_is_known() -> None:
+    book = book_of(f"version = 2\n[profile.p]\n{CLUSTER}password = 'x'\n[profile.q]\n{CLUSTER}title = 1")
+    assert [problem.code for problem in book.problems] == ["JD-PROFILE-SECRET", "JD-PROFILE-FIELD"]
+    assert "update Jumpdeck" in book.problems[1].hint
 
 
 def test_personal_defaults_fill_gaps_and_never_loosen_production() -> None:

@@ -203,7 +203,7 @@ def test_includes_writable_by_others_are_refused_and_readable_ones_left_alone(de
     assert desk.team.stat().st_mode & 0o777 == 0o644
     desk.team.chmod(0o664)
     book = desk.load()
-    assert [problem.code for problem in book.problems] == ["JD-PROFILE-PERMISSION"]
+    assert [problem.code for problem in book.problems] == ["JD-PROFILE-PERMISSION"] * 3, "the file and its profiles"
     assert "chmod go-w" in book.problems[0].hint
 
 
