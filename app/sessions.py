@@ -250,7 +250,7 @@ class Session:
 
         self._move(P.CONNECTING, steps=(), error=None, retry_at=None)
         hops: tuple[Hop, ...] = ()
-        async with self._step("profile and credentials"):
+        async with _StepRecord(self, "profile and credentials"):
             hops = build_hops(self.profile)
             if self.access is None:
                 self.access = await resolve_access(self.profile, asker=self._asker)
@@ -268,19 +268,16 @@ class Session:
         )
         far_end: Dialer = DirectDialer(target=(access.host, access.port))
         for hop in hops:
-            async with self._step(hop.label):
+            async with _StepRecord(self, hop.label):
                 far_end = await stack.enter_async_context(hop.open(far_end))
         self._dialer.target = far_end
         if self.api is None:
             self.api = ApiClient(access, self._dialer)
-        async with self._step(f"API server {access.server_label}"):
+        async with _StepRecord(self, f"API server {access.server_label}"):
             version = await self._probe()
         if self._reader is None:
             self._reader = ClusterReader(self.api, self, self.profile, access.namespace)
         return version
-
-    def _step(self, label: str) -> _StepRecord:
-        return _StepRecord(self, label)
 
     async def _probe(self) -> str:
         """One small request through everything; keeps the latency."""

@@ -128,3 +128,23 @@ async def test_an_illegal_move_raises(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="illegal move IDLE to UP"):
         session._move(SessionPhase.UP)
 
+
+
+async def test_a_token_refused_in_mid_session_is_tried_again(tmp_path: Path) -> None:
+    refusing = False
+
+    async def moody(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"code": 401}, status=401) if refusing else await version(request)
+
+    async with SmallServer(moody) as server:
+        session, _ = session_for(tmp_path, server.port)
+        session.start()
+        await reach(session, lambda s: s.phase is SessionPhase.UP)
+        refusing = True
+        session.report(JumpdeckError("stream lost", code="JD-TEST", recovery=Recovery.TRANSIENT))
+        state = await reach(session, lambda s: s.phase is SessionPhase.RETRYING)
+        assert state.error is not None
+        assert state.error.code == "JD-API-UNAUTHORIZED"
+        refusing = False
+        await reach(session, lambda s: s.phase is SessionPhase.UP)
+        await session.aclose()
