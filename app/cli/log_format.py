@@ -12,10 +12,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from operator import itemgetter
+from typing import Any
 
 from app.cluster.log_lines import StampReader, last_line
 from app.rows import LogBatch, LogSource
-from app.text import clean_line, is_plain
+from app.text import clean_block, clean_line, is_plain
+
+Fields = dict[str, object]
+"""What a line and its pod say, by stern's names: `Message`, `PodName`, …"""
 
 POD_COLOURS = (96, 92, 95, 93, 94, 91)
 """Bright cyan, green, magenta, yellow, blue, red (SGR); the container gets the same, not bright, as stern does."""
@@ -44,7 +48,7 @@ class Look:
     include: tuple[re.Pattern[str], ...] = ()
     exclude: tuple[re.Pattern[str], ...] = ()
     highlight: tuple[re.Pattern[str], ...] = ()
-    template: Callable[[dict[str, object]], str] | None = None
+    template: Callable[[Fields], str] | None = None
     colour: bool = False
     untouched: bool = False
     """Raw output into a pipe or file: bytes as received."""
@@ -124,7 +128,7 @@ def pod_colours(source: LogSource) -> tuple[int, int]:
     return bright, bright - 60
 
 
-def paint(text: str, sgr: int) -> str:
+def paint(text: str, sgr: int | str) -> str:
     """Text in a colour of the terminal."""
     return f"\x1b[{sgr}m{text}{_RESET}"
 
@@ -246,11 +250,7 @@ class LogPrinter:
         if look.template is not None:
             return look.template(self._fields(source, message))
         if look.output == "json":
-            fields = self._fields(source, message)
-            names = ("message", "nodeName", "namespace", "podName", "containerName", "labels")
-            record = {name: fields[name[0].upper() + name[1:]] for name in names}
-            record.update({"profile": source.profile} if look.profiled else {})
-            return json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n"
+            return json_text(json_record(self._fields(source, message))) + "\n"
         if look.output == "extjson":
             words = ", ".join(f'"{name}": "{value}"' for name, value in self._words(source))
             return f'{{{words}, "message": {ext_json(message)}}}\n'
@@ -266,7 +266,7 @@ class LogPrinter:
         words = [("profile", source.profile, pod), *words] if self._look.profiled else words
         return [(name, paint(value, sgr) if self._look.colour else value) for name, value, sgr in words]
 
-    def _fields(self, source: LogSource, message: str) -> dict[str, object]:
+    def _fields(self, source: LogSource, message: str) -> Fields:
         facts = self._facts.get(source, PodFacts())
         pod, container = pod_colours(source)
         return {
@@ -280,12 +280,37 @@ def _highlight(match: re.Match[str]) -> str:
     return f"{_HIGHLIGHT}{match.group()}{_RESET}" if match.group() else ""
 
 
+def json_record(fields: Fields) -> dict[str, object]:
+    """A line as stern's JSON has it, with the profile when several are read."""
+    names = ("message", "nodeName", "namespace", "podName", "containerName", "labels")
+    record = {name: fields.get(name[0].upper() + name[1:]) for name in names}
+    return {**record, "profile": fields["Profile"]} if fields.get("Profile") else record
+
+
+def json_text(value: object, indent: int | None = None) -> str:
+    """JSON without a harmful character: what cannot be shown stays an escape."""
+    between = (",", ":") if indent is None else None
+    text = json.dumps(value, ensure_ascii=False, indent=indent, separators=between)
+    if clean_block(text) == text:
+        return text
+    return json.dumps(value, indent=indent, separators=between).replace("\x7f", "\\u007f")
+
+
+def load_json(text: str) -> Any:
+    """Parsed JSON. Raises ValueError, also for NaN and Infinity, which are none; RecursionError."""
+    return json.loads(text, parse_constant=_no_number)
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(name)
+
+
 def ext_json(message: str, *, pretty: bool = False) -> str:
     """A message that is JSON as it is, any other as a JSON string."""
     try:
-        value = json.loads(message)
+        value = load_json(message)
     except (ValueError, RecursionError):
-        return json.dumps(message, ensure_ascii=False)
+        return json_text(message)
     if not pretty:
         return message
-    return json.dumps(value, ensure_ascii=False, indent=2).replace("\n", "\n  ")
+    return json_text(value, indent=2).replace("\n", "\n  ")

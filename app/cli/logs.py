@@ -122,9 +122,14 @@ def query_of(args: argparse.Namespace) -> TailQuery:
 def look_of(args: argparse.Namespace) -> Look:
     """How to print. Raises UsageError."""
     from app.cli.log_format import Look
-    from app.cli.log_template import template
     from app.cluster.log_query import compiled
 
+    shape = None
+    colour = coloured(args.color)
+    if args.template:
+        from app.cli.log_template import template
+
+        shape = template(args.template, colour=colour)
     return Look(
         output=args.output,
         timestamps=args.timestamps,
@@ -133,8 +138,8 @@ def look_of(args: argparse.Namespace) -> Look:
         include=tuple(compiled(text, "--include") for text in args.include),
         exclude=tuple(compiled(text, "--exclude") for text in args.exclude),
         highlight=tuple(compiled(text, "--highlight") for text in args.highlight),
-        template=template(args.template) if args.template else None,
-        colour=coloured(args.color),
+        template=shape,
+        colour=colour,
         untouched=args.output == "raw" and not sys.stdout.isatty(),
         namespaced=args.all_namespaces,
         profiled=args.profile.startswith("@"),
