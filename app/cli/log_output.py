@@ -6,6 +6,8 @@ import asyncio
 import errno
 import sys
 import threading
+from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import BinaryIO
 
@@ -14,6 +16,9 @@ MAX_WAITING = 4 << 20
 
 FLUSH_LIMIT = 2.0
 """Seconds at the end for what still waits; a reader that does not read must not keep us alive."""
+
+MAX_AFTERWARDS = 1000
+"""Words that wait for the bytes before them; beyond that the oldest is said at once."""
 
 
 class Output:
@@ -26,6 +31,8 @@ class Output:
         self._lock = threading.Condition()
         self._waiting: list[bytes] = []
         self._size = 0
+        self._taken = 0
+        self._afterwards: deque[tuple[int, Callable[[], None]]] = deque()
         self._ended = False
         self._loop = asyncio.get_running_loop()
         self._room = asyncio.Event()
@@ -46,12 +53,30 @@ class Output:
         with self._lock:
             self._waiting.append(data)
             self._size += len(data)
+            self._taken += len(data)
             self._idle.clear()
             if self._size > MAX_WAITING:
                 self._room.clear()
             self._lock.notify()
         if not self._room.is_set():
             await self._room.wait()
+
+    def after(self, say: Callable[[], None], *, behind: bool = True) -> None:
+        """Call `say` in the loop once the bytes handed over so far are out, at once when they are; in order.
+
+        Without `behind` only what was given before is waited for.
+        """
+        if not self._size or self.broken.done() or (not behind and not self._afterwards):
+            self._call_afterwards()
+            say()
+            return
+        if len(self._afterwards) >= MAX_AFTERWARDS:
+            self._afterwards.popleft()[1]()
+        self._afterwards.append((self._taken if behind else 0, say))
+
+    def _call_afterwards(self, written: int | None = None) -> None:
+        while self._afterwards and (written is None or self._afterwards[0][0] <= written):
+            self._afterwards.popleft()[1]()
 
     async def drain(self, limit: float = FLUSH_LIMIT) -> None:
         """Wait until all is out, at most `limit` seconds."""
@@ -61,6 +86,7 @@ class Output:
 
     async def __aexit__(self, *_: object) -> None:
         await self.drain()
+        self._call_afterwards()
         with self._lock:
             self._ended = True
             self._lock.notify()
@@ -82,8 +108,8 @@ class Output:
                 return
             with self._lock:
                 self._size -= len(data)
-                idle = not self._waiting
-            self._tell(self._written, idle)
+                written = self._taken - self._size
+            self._tell(self._written, written)
 
     def _write_all(self, data: bytes) -> None:
         view = memoryview(data)
@@ -96,13 +122,15 @@ class Output:
         except RuntimeError:
             return  # the loop has ended: nobody waits for this
 
-    def _written(self, idle: bool) -> None:
+    def _written(self, written: int) -> None:
         if self._size <= MAX_WAITING:
             self._room.set()
-        if idle and self._size == 0:
+        self._call_afterwards(written)
+        if self._size == 0:
             self._idle.set()
 
     def _break(self, error: OSError | None) -> None:
+        self._call_afterwards()
         self._room.set()
         self._idle.set()
         if not self.broken.done():

@@ -6,12 +6,14 @@ import argparse
 import asyncio
 import dataclasses
 from datetime import UTC, datetime
+from functools import partial
 from time import time
 from typing import Any
 
 from app.cli.frame import open_profile_session, say, say_error
 from app.cli.log_format import LogPrinter, Look, PodFacts, paint, pod_colours
 from app.cli.log_output import Output
+from app.cluster.log_lines import MAX_LINE, MAX_RAW_LINE
 from app.cluster.log_query import TailQuery
 from app.cluster.tail import Tail, TailNews, What
 from app.errors import ExitCode, JumpdeckError, ProfileError
@@ -114,7 +116,8 @@ class _Printing:
             self._printed = True
             await self._output.write(data)
         if batch.cut_bytes and not self._quiet:
-            say(f"! {self._name(batch.source)}: {batch.cut_bytes} bytes left out of lines above 1 MiB")
+            limit = MAX_RAW_LINE if self.look.untouched else MAX_LINE
+            say(f"! {self._name(batch.source)}: {batch.cut_bytes} bytes left out of lines above {limit >> 20} MiB")
 
     def news(self, news: TailNews) -> None:
         """Say who joined, who left, and what is waited for."""
@@ -128,7 +131,7 @@ class _Printing:
             self._say(f"{self._sign('+', 92)} {self._name(source)}")
         elif news.what is What.LEFT and source is not None:
             self._printer.left(source)
-            self._say(f"{self._sign('-', 91)} {self._name(source)}")
+            self._say(f"{self._sign('-', 91)} {self._name(source)}", behind=True)
         elif news.what is What.NOT_STARTED and source is not None:
             status = f" ({news.pod.status})" if news.pod else ""
             self._say(f"{self._name(source)} has not started{status}")
@@ -162,9 +165,10 @@ class _Printing:
         if len(found) > MOST_NAMED:
             say(f"  and {len(found) - MOST_NAMED} more")
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str, *, behind: bool = False) -> None:
+        """On standard error; `behind`: after the lines before it, and what follows stays behind it."""
         if not self._quiet:
-            say(text)
+            self._output.after(partial(say, text), behind=behind)
 
     def _sign(self, sign: str, sgr: int) -> str:
         return paint(sign, sgr) if self.look.colour else sign

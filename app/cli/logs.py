@@ -88,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
 
 def query_of(args: argparse.Namespace) -> TailQuery:
     """What to tail, without its namespaces (they may depend on the profile). Raises UsageError."""
+    from app.cluster.log_lines import MAX_LINE, MAX_RAW_LINE
     from app.cluster.log_query import STATES, TailQuery, check, compiled
 
     states = tuple(state.strip() for state in args.container_state.split(","))
@@ -114,6 +115,7 @@ def query_of(args: argparse.Namespace) -> TailQuery:
         since=args.since,
         since_time=_moment(args.since_time) if args.since_time else None,
         max_requests=args.max_log_requests,
+        max_line=MAX_RAW_LINE if _untouched(args) else MAX_LINE,
     )
     check(query)
     return query
@@ -140,7 +142,7 @@ def look_of(args: argparse.Namespace) -> Look:
         highlight=tuple(compiled(text, "--highlight") for text in args.highlight),
         template=shape,
         colour=colour,
-        untouched=args.output == "raw" and not sys.stdout.isatty(),
+        untouched=_untouched(args),
         namespaced=args.all_namespaces,
         profiled=args.profile.startswith("@"),
     )
@@ -151,6 +153,11 @@ def coloured(choice: str) -> bool:
     if choice != "auto":
         return choice == "always"
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _untouched(args: argparse.Namespace) -> bool:
+    """Whether bytes pass as received: only where no terminal can be harmed by them."""
+    return args.output == "raw" and not args.template and not sys.stdout.isatty()
 
 
 def _moment(text: str) -> float:

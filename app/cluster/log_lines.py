@@ -11,6 +11,9 @@ from datetime import datetime
 MAX_LINE = 1 << 20
 """Bytes kept of one line, its stamp included. Container runtimes store pieces of 16 KiB; real lines of 100 KB occur."""
 
+MAX_RAW_LINE = 16 << 20
+"""The same where bytes pass as received (`logs -o raw` into a pipe or file): above it a line is cut."""
+
 STAMP_LENGTH = len(b"2026-01-01T00:00:00.000000000Z")
 """Bytes of the stamp that a kubelet writes on a node whose clock is set to UTC (fixed nine digits of fraction)."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+from app.cluster.log_lines import MAX_LINE
 from app.cluster.log_pod import LogApi
 from app.cluster.pods import PodScope
 from app.errors import NotFoundError, UsageError
@@ -56,6 +57,8 @@ class TailQuery:
     since_time: float | None = None
     max_requests: int | None = None
     profile: str = ""
+    max_line: int = MAX_LINE
+    """Bytes kept of one line."""
 
     @property
     def requests(self) -> int:

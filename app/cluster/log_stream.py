@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from app.cluster.log_lines import LineAssembler
+from app.cluster.log_lines import MAX_LINE, LineAssembler
 from app.cluster.log_pod import LogApi, pod_path
 from app.cluster.log_resume import REPLAY_SECONDS, ROTATED, LogCursor
 from app.dialer import Link
@@ -56,6 +56,8 @@ class LogRequest:
     since_time: float | None = None
     limit_bytes: int | None = None
     profile: str = ""
+    max_line: int = MAX_LINE
+    """Bytes kept of one line."""
 
     @property
     def from_start(self) -> bool:
@@ -145,7 +147,7 @@ class InstanceReader:
     async def snapshot(self) -> None:
         """The log as it is, once; what stands at its end without a line feed counts as a line."""
         await self._link.wait_up()
-        assembler = LineAssembler()
+        assembler = LineAssembler(self._request.max_line)
         async with self._api.stream(self._path, self._query(follow=False, previous=self._request.previous)) as response:
             async for block, cut in self._blocks(response, assembler):
                 await self._sender.lines(block, cut)
@@ -185,7 +187,7 @@ class InstanceReader:
                 await self._patience.after(error)
 
     async def _stream(self, *, follow: bool, previous: bool) -> bool:
-        assembler = LineAssembler()
+        assembler = LineAssembler(self._request.max_line)
         self._doubtful = self._opened_at is not None and not previous
         async with self._api.stream(self._path, self._query(follow=follow, previous=previous)) as response:
             if self._opened_at is None:

@@ -236,7 +236,7 @@ class Tail:
             source.namespace, source.pod, source.container, source.pod_uid, target.container_id,
             follow=query.follow, previous=query.previous,
             tail=None if anew else query.tail, since=None if anew else query.since,
-            since_time=None if anew else query.since_time, profile=query.profile,
+            since_time=None if anew else query.since_time, profile=query.profile, max_line=query.max_line,
         )  # fmt: skip
         log = LogFollow(self._api, self._link, request)
         failure: JumpdeckError | None = None

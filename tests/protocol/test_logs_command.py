@@ -91,6 +91,22 @@ async def test_a_snapshot_prints_the_lines_and_says_the_rest_on_stderr(lab: Lab)
     assert (done.code, done.out, done.err) == (0, "[pod/web-1/app] two\n", "")
 
 
+async def test_who_left_is_said_after_its_lines_in_one_stream(lab: Lab) -> None:
+    for number in range(3):
+        lab.cluster.add_pod(pod(f"web-{number}"))
+        lab.cluster.write_log("default", f"web-{number}", "app", b"line\n" * 2000)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "jumpdeck", "logs", "lab-direct", "web", "--no-follow", "--tail=-1",
+        env={**os.environ, "JUMPDECK_CONFIG_DIR": str(lab.config_dir)}, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    lines = out.decode().splitlines()
+    for number in range(3):
+        last = max(at for at, line in enumerate(lines) if line == f"web-{number} app line")
+        assert lines.index(f"- web-{number} › app") > last
+
+
 async def test_the_bytes_equal_kubectls(lab: Lab) -> None:
     kubectl = require("kubectl")
     lab.cluster.add_pod(pod("web-1"))
@@ -295,3 +311,15 @@ async def test_an_overlong_line_is_cut_with_its_count() -> None:
         assert len(first) < (1 << 20) + 40
         assert " bytes" in first[-30:]
         assert "left out" in done.err
+
+
+@pytest.mark.parametrize("how", ["--no-follow", "--follow"])
+async def test_a_long_raw_line_into_a_pipe_is_what_was_received(how: str) -> None:
+    line = bytes(range(11, 256)) * ((3 << 20) // 245) + b"\nnext\n"
+    async with Lab.open(estate="none", log_limit=64 << 20) as lab:
+        lab.cluster.add_pod(pod("web-1"))
+        lab.cluster.write_log("default", "web-1", "app", line)
+        async with Following(lab, "lab-direct", "web", how, "--tail=-1", "-o", "raw") as running:
+            await running.until(lambda done: len(done.out) >= len(line))
+        assert running.out == line
+        assert b"left out" not in running.err
