@@ -189,13 +189,15 @@ def edit(args: argparse.Namespace) -> int:
     from app.profiles.saving import current_text, replace_text
     from app.profiles.source import Source
 
+    words = _editor()
     book = load_for_edit(args.name)
+    _sweep_copies(book.path)
     base = current_text(book.path)
     line = Source(book.path, base).line_of(f"profile.{args.name}") if args.name else None
     copy = _private_copy(book.path, base)
     edited = base
     try:
-        _run_editor(copy, line)
+        _run_editor(words, copy, line)
         edited = copy.read_bytes()
         if edited == base:
             copy.unlink()
@@ -242,14 +244,47 @@ def _private_copy(path: Path, data: bytes) -> Path:
     return copy
 
 
-def _run_editor(copy: Path, line: int | None) -> None:
+def _sweep_copies(path: Path) -> None:
+    """Removes the texts that earlier edits left and nobody came back for."""
+    import time
+    from contextlib import suppress
+
+    for copy in path.parent.glob(f"{path.stem}.edit-*{path.suffix}"):
+        with suppress(OSError):
+            if time.time() - copy.stat().st_mtime > _COPY_KEPT_SECONDS:
+                copy.unlink()
+
+
+def _editor() -> str:
+    """The user's editor. Raises UsageError when it needs a terminal and there is none."""
+    import sys
+
+    chosen = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    words = chosen or ("notepad" if sys.platform == "win32" else "vi")
+    if Path(words.split()[0] if words.split() else words).stem.lower() in _TERMINAL_EDITORS and not (
+        sys.stdin.isatty() and sys.stdout.isatty()
+    ):
+        raise UsageError(
+            "profiles edit needs a terminal",
+            f"{clean(words)} would run without one",
+            "Run it in a terminal, or set VISUAL to an editor with a window of its own, such as `code --wait`.",
+            code="JD-USAGE-TERMINAL",
+        )
+    return words
+
+
+_TERMINAL_EDITORS = frozenset(("vi", "vim", "nvim", "nano", "micro"))
+_COPY_KEPT_SECONDS = 86_400.0
+"""A day: time enough to come back for a text that was not saved."""
+
+
+def _run_editor(words: str, copy: Path, line: int | None) -> None:
     """Raises ProfileError when the editor cannot be run or says that it failed."""
     import shlex
     import subprocess
     import sys
 
     windows = sys.platform == "win32"
-    words = os.environ.get("VISUAL") or os.environ.get("EDITOR") or ("notepad" if windows else "vi")
     try:
         command = [word.strip('"') for word in shlex.split(words, posix=not windows)]
     except ValueError:

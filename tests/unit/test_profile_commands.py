@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,6 +219,24 @@ def test_an_edit_can_repair_a_file_that_cannot_be_read(desk: Desk) -> None:
     )
     assert done.code == 0, done.err
     assert desk.run("list", "-o", "name").out == "a\n"
+
+
+@pytest.mark.parametrize("editor", ["", "vi", "nano -w"])
+def test_an_edit_without_a_terminal_says_so(desk: Desk, editor: str) -> None:
+    if os.name != "posix" and not editor:
+        return  # the default there has a window
+    done = desk.run("edit", VISUAL="", EDITOR=editor)
+    assert done.code == 2 and "JD-USAGE-TERMINAL" in done.err and not done.out
+    assert not list(desk.file.parent.glob("profiles*"))
+
+
+def test_a_text_left_by_an_edit_is_removed_a_day_later(desk: Desk) -> None:
+    old, young = (desk.file.with_name(f"profiles.edit-{name}.toml") for name in ("old", "young"))
+    for path in (old, young):
+        path.write_text("")
+    os.utime(old, (0, time.time() - 90_000))
+    assert desk.run("edit", VISUAL=_editor(desk, "pass")).code == 0
+    assert young.exists() and not old.exists()
 
 
 def test_an_editor_that_fails_is_said(desk: Desk) -> None:
