@@ -23,6 +23,9 @@ _FLOAT = re.compile(r"[-+]?[0-9]{1,17}\.[0-9]{1,17}")
 _ENTRY = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_./-]{0,99}):(?: (.+))?")
 _PLAIN = re.compile(r"(?:[A-Za-z0-9_/.+~=]|-[A-Za-z0-9_-])(?:[A-Za-z0-9_./+=@%~:\\,;-]*[A-Za-z0-9_./+=@%~\\,;-])?")
 _QUOTED = re.compile(r'"[^"\\]*"|\'[^\']*\'')
+_WORD = r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,99}"
+_FLOW = re.compile(rf"\{{{_WORD}: {_WORD}(?:, {_WORD}: {_WORD})*\}}")
+"""A map of words in one line."""
 _EMPTY: dict[str, type[dict[object, object]] | type[list[object]]] = {"{}": dict, "[]": list}
 
 
@@ -124,6 +127,11 @@ def _scalar(text: str) -> object:
         return _EMPTY[text]()
     if _QUOTED.fullmatch(text):
         return text[1:-1]
+    if _FLOW.fullmatch(text):
+        pairs = [pair.split(": ") for pair in text[1:-1].split(", ")]
+        found = {plain_value(key): plain_value(value) for key, value in pairs}
+        if len(found) == len(pairs):
+            return found
     if not _PLAIN.fullmatch(text):
         raise _GiveUp
     return plain_value(text)

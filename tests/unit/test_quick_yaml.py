@@ -28,6 +28,8 @@ current-context: aks-1
 kind: Config
 preferences: {}
 users:
+- name: other
+  user: {token: abc, tls: false}
 - name: clusterUser_rg_aks-1
   user:
     exec:
@@ -49,7 +51,8 @@ def test_a_kubeconfig_as_tools_write_it() -> None:
 
 @pytest.mark.parametrize("text", [
     "a: &x 1", "a: *x", "a: !!str 1", "a: |\n  b", "a: >\n  b", "a: b c\n  d", "a: 1 # no", "a:\tb", "a: 1\na: 2",
-    "a: ü", "? a\n: b", "a: {b: 1}", "a: [1]", "- - 1", "-\n  a: 1", "a: b:", "a: 1\n  b: 2", "a:\n  b: 1\n c: 2",
+    "a: ü", "? a\n: b", "a: {b: 1, b: 2}", "a: {b: {}}", "a: {b: 1 }", "a: {b}",
+    "a: [1]", "- - 1", "-\n  a: 1", "a: b:", "a: 1\n  b: 2", "a:\n  b: 1\n c: 2",
     "--- 1", "a: 1\n---\nb: 2", "%YAML 1.1", "a: 'it''s'", 'a: "\\x41"', " a: 1", "", "a", "a: 1\n...",
     '{"a": 1, "a": 2}', '{"a": NaN}', '{"a": "\\u0041"}', "{a: 1}", '{"a": 1', "[" * 30,
 ])  # fmt: skip
@@ -60,6 +63,7 @@ def test_what_is_not_plain_is_left_to_the_library(text: str) -> None:
 KEYS = st.sampled_from(["a", "b", "name", "true", "1", "x-y", "~", "null", "c.d/e", "0"])
 TEXTS = st.one_of(
     st.sampled_from(["", "x", "1", "1.5", "true", "no", "~", "null", "1:2:3", "0x10", "2001-01-01", "{}", "[]", "'q'",
+                     "{a: 1}", "{a: b, 1: x-y}", "{a: -}", "{1: 1, true: 2}",
                      '"1"', "a:b", "a: b", "a b", "...", "---", "=", "<<", "-", "- x", "#", "x #y", "x:", "C:\\x",
                      "1e5", "+1", "-1", "--x", "-", "@x", "%x", ".", "1_000", "'", "''", "|", "!x"]),
     st.text("abc01 -:.#'\"{}[],&*!|>%@\\/~=_+", max_size=6),
