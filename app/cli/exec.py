@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
+    import subprocess
     from collections.abc import Callable
     from pathlib import Path
 
@@ -120,20 +121,20 @@ async def _lend_and_run(profile: Profile, command: list[str], args: argparse.Nam
 
 async def _child(command: list[str], kubeconfig: Path, signals: _Signals) -> int:
     """The program with our input and output, until it ends."""
-    import asyncio
     import os
 
+    from app.cli.child import start, wait_end
     from app.errors import JumpdeckError
     from app.text import prose
 
     try:
-        process = await asyncio.create_subprocess_exec(*command, env={**os.environ, "KUBECONFIG": str(kubeconfig)})
+        process = start(command, {**os.environ, "KUBECONFIG": str(kubeconfig)})
     except OSError as exc:
         detail = prose(f"{command[0]}: {exc.strerror}")
         raise JumpdeckError("The program cannot be started", detail, "Is it a program for this computer?",
                             code="JD-EXEC-COMMAND") from exc  # fmt: skip
     signals.process = process
-    code = await process.wait()
+    code = await wait_end(process)
     return 128 - code if code < 0 else code
 
 
@@ -144,7 +145,7 @@ class _Signals:
     """
 
     def __init__(self) -> None:
-        self.process: asyncio.subprocess.Process | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         self.got: int | None = None
 
     def install(self, work: asyncio.Task[int]) -> Callable[[], None]:
@@ -162,7 +163,9 @@ class _Signals:
                 signal.signal(signal.SIGINT, old)
 
             return put_back
-        numbers = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
+        numbers = [signal.SIGINT, signal.SIGQUIT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup: we and the program go on without a terminal
+            numbers.append(signal.SIGHUP)
         by_terminal = (signal.SIGINT, signal.SIGQUIT) if sys.stdin is not None and sys.stdin.isatty() else ()
         for number in numbers:
             loop.add_signal_handler(number, partial(self._take, number, work, passing=number not in by_terminal))
@@ -174,8 +177,15 @@ class _Signals:
         return restore
 
     def _take(self, number: int, work: asyncio.Task[int], *, passing: bool) -> None:
+        import signal
+
         if self.process is None:
             self.got = number
             work.get_loop().call_soon_threadsafe(work.cancel)
-        elif passing and self.process.returncode is None:
-            self.process.send_signal(number)
+            return
+        from app.cli.child import end_with_terminal
+
+        if passing:
+            self.process.send_signal(number)  # nothing is sent once its end was seen
+        if number == getattr(signal, "SIGHUP", None):
+            end_with_terminal(work.get_loop(), self.process)

@@ -8,8 +8,11 @@ import os
 import secrets
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import pytest
 from aiohttp import web
 
 from tests.peers import require
@@ -40,6 +43,26 @@ async def answer(request: web.Request) -> web.Response:
     return web.json_response({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound"}, status=404)
 
 
+STARTED: list[int] = []
+"""Sessions of processes that this test began."""
+
+
+@pytest.fixture(autouse=True)
+def no_orphans() -> Iterator[None]:
+    """Also a test that fails or runs out of time leaves no program behind; under nohup SIGHUP counts nevertheless."""
+    hangup = getattr(signal, "SIGHUP", None)
+    old = signal.signal(hangup, signal.SIG_DFL) if hangup else None
+    yield
+    if hangup:
+        signal.signal(hangup, old)
+    while STARTED:
+        with suppress(ProcessLookupError, PermissionError):
+            if os.name == "posix":
+                os.killpg(STARTED.pop(), signal.SIGKILL)
+            else:
+                os.kill(STARTED.pop(), signal.SIGTERM)
+
+
 class Place:
     """A configuration folder with one profile, and what a command run with it answers."""
 
@@ -61,10 +84,12 @@ class Place:
                     "KUBECACHEDIR": str(folder / "cache")}  # fmt: skip
 
     async def start(self, *words: str) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "jumpdeck", *words, env=self.env, stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
+        STARTED.append(process.pid)
+        return process
 
     async def run(self, *words: str) -> tuple[int | None, str, str]:
         process = await self.start(*words)
@@ -158,6 +183,51 @@ async def test_a_signal_reaches_the_child_and_nothing_is_left(tmp_path: Path) ->
         out, _ = await asyncio.wait_for(process.communicate(), LIMIT)
         assert (process.returncode, out) == (5, b"told\n")
         assert place.left() == []
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP"])
+async def test_a_signal_to_the_whole_group_keeps_the_exit_code(tmp_path: Path, number: str) -> None:
+    if os.name != "posix":
+        return
+    child = f"trap 'exit 9' {number[3:]}; sleep 60 >/dev/null 2>&1 & echo ready; wait"
+    async with api_server(answer) as port:
+        place = Place(tmp_path, port)
+        for _ in range(3):
+            process = await place.start("exec", "here", "--", "sh", "-c", child)
+            assert process.stdout is not None
+            assert await asyncio.wait_for(process.stdout.readline(), LIMIT) == b"ready\n"
+            os.killpg(process.pid, getattr(signal, number))
+            _, err = await asyncio.wait_for(process.communicate(), LIMIT)
+            assert process.returncode == 9, err
+            assert b"Unknown child" not in err
+
+
+async def test_a_program_that_ignores_the_loss_of_its_terminal_is_ended(tmp_path: Path) -> None:
+    if os.name != "posix":
+        return
+    child = "trap '' HUP; echo ready; exec sleep 60"
+    async with api_server(answer) as port:
+        place = Place(tmp_path, port)
+        process = await place.start("exec", "here", "--", "sh", "-c", child)
+        assert process.stdout is not None
+        await asyncio.wait_for(process.stdout.readline(), LIMIT)
+        process.send_signal(signal.SIGHUP)
+        await asyncio.wait_for(process.communicate(), LIMIT)
+        assert process.returncode == 128 + signal.SIGTERM
+        assert place.left() == []
+
+
+async def test_the_program_ends_when_we_are_killed(tmp_path: Path) -> None:
+    if sys.platform != "linux":
+        return  # elsewhere no system call ties a program to the one that started it
+    async with api_server(answer) as port:
+        place = Place(tmp_path, port)
+        process = await place.start("exec", "here", "--", "sh", "-c", "echo ready; exec sleep 60")
+        assert process.stdout is not None
+        await asyncio.wait_for(process.stdout.readline(), LIMIT)
+        process.kill()
+        await asyncio.wait_for(process.stdout.read(), LIMIT)  # ends when the program, too, has let go of it
+        await asyncio.wait_for(process.wait(), LIMIT)
 
 
 async def test_a_killed_run_is_swept_by_the_next(tmp_path: Path) -> None:
