@@ -41,6 +41,15 @@ def start_program_log(*, verbose: bool) -> None:
     _log.propagate = False
 
 
+def keep_from_terminal(*libraries: str) -> None:
+    """Send the warnings of these libraries where ours go. With no handler, Python prints them on standard error."""
+    for name in libraries:
+        logger = logging.getLogger(name)
+        logger.addHandler(logging.NullHandler())
+        logger.setLevel(logging.WARNING)
+        logger.parent = _log
+
+
 def log_error(error: JumpdeckError) -> None:
     """Record an error that was shown, with the exceptions that caused it."""
     if _log.handlers:

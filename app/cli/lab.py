@@ -52,7 +52,9 @@ def run(args: argparse.Namespace) -> int:
 
 async def _serve(seed: int, *, until_stdin_closes: bool) -> int:
     from app.lab.practice import Lab
+    from app.program_log import keep_from_terminal
 
+    keep_from_terminal("asyncio", "aiohttp")
     async with Lab.open(seed=seed) as lab:
         if until_stdin_closes:
             _end_with_stdin(lab.ended)

@@ -99,6 +99,10 @@ class ApiServer:
             return await self._route(request, self._user(request))
         except StatusError as error:
             return error.response()
+        except ConnectionError:  # the client went while it was written to; nobody reads what is returned
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response()
 
     def _user(self, request: web.Request) -> User:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import secrets
 from collections.abc import AsyncIterator
@@ -27,6 +28,9 @@ from app.tasks import TaskOwner
 
 SHUTDOWN_LIMIT = 1.0
 """Seconds that answers under way get when the lab ends; its door has reset them all before."""
+
+_log = logging.getLogger("app.lab.server")
+_log.addHandler(logging.NullHandler())  # else Python prints what nobody takes on standard error
 
 EstateKind = Literal["living", "none"]
 
@@ -80,7 +84,9 @@ class Lab:
 
     async def _listen(self, stack: AsyncExitStack) -> None:
         app = make_app(self.store, self.cluster.logs, self.users, self.faults)
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_LIMIT)
+        runner = web.AppRunner(
+            app, access_log=None, logger=_log, handler_cancellation=True, shutdown_timeout=SHUTDOWN_LIMIT
+        )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, HOST, 0, ssl_context=self._certificates.server_context()).start()

@@ -9,6 +9,7 @@ import random
 import re
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -318,3 +319,16 @@ async def test_kubectl_sees_the_living_estate() -> None:
         assert "Forbidden" in await kubectl("get", "pods", "-A", "--context", "lab-restricted")
         assert "web-" in await kubectl("get", "pods", "-n", "team-a", "--context", "lab-restricted")
         assert "Forbidden" in await kubectl("get", "pods", "--context", "lab-nobody")
+
+
+async def test_clients_that_go_leave_no_word_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    async with Lab.open(estate="none") as lab:
+        context = ssl.create_default_context(cafile=str(lab.ca_pem))
+        for _ in range(5):
+            _, writer = await asyncio.open_connection("127.0.0.1", lab.door.port, ssl=context)
+            line = "GET /api/v1/pods?watch=true&resourceVersion=0 HTTP/1.1\r\nHost: lab\r\n"
+            writer.write(f"{line}Authorization: Bearer {lab.tokens['admin']}\r\n\r\n".encode())
+            await writer.drain()
+            writer.transport.abort()
+        await lab.fault("cut")
+    assert not [record for record in caplog.records if record.name.startswith(("aiohttp", "app.lab"))]
