@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.rows import PodRow
+from app.text import clean
 
 _GOOD = {"Running", "Completed", "Succeeded"}
 _LABEL = re.compile(r"\s*([\w./-]+)\s*(?:(==|=|!=)\s*([\w.-]*))?\s*")
@@ -28,6 +29,21 @@ class PodFilter:
         if self.faults:
             return lambda row: is_fault(row) and matches(row)
         return matches
+
+
+def filter_note(filtered: PodFilter, shown: int, known: int) -> str:
+    """What narrows the rows, and to how many: a table that lacks pods must say why. Empty without a filter."""
+    if not filtered:
+        return ""
+    what = " ".join(filter(None, ("faults" if filtered.faults else "", clean(filtered.text))))
+    return f" /{what}  {shown} of {known} "
+
+
+def empty_note(filtered: PodFilter, *, loading: bool) -> str:
+    """Why there are no rows."""
+    if loading:
+        return " loading"
+    return " no pod matches; esc clears the filter" if filtered else " no pods here; 0 shows all namespaces"
 
 
 def is_fault(row: PodRow) -> bool:

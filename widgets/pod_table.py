@@ -18,7 +18,7 @@ from textual.strip import Strip
 from app.rows import PodRow, PodSnapshot, Staleness
 from widgets.glyphs import UNICODE, Glyphs
 from widgets.pod_columns import GAP, SORTS, Layout, clip, fit, headers, measure, texts
-from widgets.pod_filter import PodFilter, is_fault
+from widgets.pod_filter import PodFilter, empty_note, filter_note, is_fault
 
 MEASURED = 200
 """Rows around the view whose cells decide the widths: enough to be steady, few enough to cost nothing."""
@@ -181,10 +181,16 @@ class PodTable(ScrollView, can_focus=True):
         x, top = self.scroll_offset
         width = self.size.width
         if y == 0:
-            return self._heading().crop_extend(x, x + width, self.get_component_rich_style("pod-table--heading"))
+            note = filter_note(self.filtered, len(self.rows), len(self.snapshot.rows))[: max(0, width - 20)]
+            heading = self._heading().crop_extend(
+                x, x + width - len(note), self.get_component_rich_style("pod-table--heading")
+            )
+            return Strip([*heading, Segment(note, self.get_component_rich_style("pod-table--sorted"))])
         index = top + y - 1
         if index >= len(self.rows):
-            return Strip.blank(width, self.get_component_rich_style("pod-table--row"))
+            loading = self.snapshot.staleness is Staleness.LOADING
+            text = empty_note(self.filtered, loading=loading) if y == 2 and not self.rows else ""
+            return Strip([Segment(clip(text, width, "", ""), self.get_component_rich_style("pod-table--done"))])
         row = self.rows[index]
         style = self._look(row, index)
         shown = zip(self._layout.headers, self._layout.widths, texts(row, self.now, wide=self.wide), strict=True)

@@ -106,6 +106,23 @@ async def test_the_filter_narrows_while_it_is_typed(typed, left):
         assert len(table.rows) == 3
 
 
+async def test_a_table_that_lacks_pods_says_why():
+    stage = Stage()
+    async with running(stage, pod("web-1"), pod("db-1")) as pilot:
+        table = stage.app.main.active_view.table
+        assert "of 2" not in table.render_line(0).text
+        await pilot.press(*"/web", "enter")
+        await settle(pilot)
+        assert table.render_line(0).text.endswith(" /web  1 of 2 ")
+        await pilot.press("slash", *"xyz", "enter")
+        await settle(pilot)
+        assert "esc clears the filter" in table.render_line(2).text
+        await pilot.press("escape")
+        stage.reader("prod-weu").publish(snapshot())
+        await settle(pilot)
+        assert "no pods here" in table.render_line(2).text
+
+
 async def test_only_faults():
     stage = Stage()
     pods = [pod("good"), pod("bad", ready=0), pod("done", status="Completed", ready=0, finished=True)]
