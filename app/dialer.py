@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from app.errors import JumpdeckError
+from app.rows import HopState
 
 ProtocolFactory = Callable[[], asyncio.BaseProtocol]
 
@@ -27,12 +28,33 @@ class Dialer(Protocol):
         ...
 
 
+@runtime_checkable
+class Connection(Dialer, Protocol):
+    """A dialer that rests on a connection of its own (SSH, Bastion), which can be asked how it is."""
+
+    def facts(self) -> HopState:
+        """How it stands now: since when, round-trip time, bytes, notes. Costs nothing, sends nothing."""
+        ...
+
+    async def verify(self, limit: float) -> None:
+        """Have the far end answer within `limit` seconds.
+
+        Raises RouteError, and ends the connection (`wait_lost` returns everywhere), when it does not.
+        """
+        ...
+
+
 class Hop(Protocol):
     """One step of the way in. Enter it to be able to dial from its far end."""
 
     @property
     def label(self) -> str:
         """How the hop stands in the route line, e.g. `Contoso VPN (network)`; cleaned text."""
+        ...
+
+    @property
+    def key(self) -> Hashable | None:
+        """What makes two hops one: where, as whom, by which rules of trust. None: the hop carries nothing to share."""
         ...
 
     def open(self, through: Dialer) -> AbstractAsyncContextManager[Dialer]:

@@ -195,6 +195,25 @@ class Step(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
+class HopState(msgspec.Struct, frozen=True):
+    """One hop of an open route as the screen draws it."""
+
+    label: str
+    state: StepState = StepState.DONE
+    """RUNNING while it is being opened, DONE while it stands, FAILED when it was lost or could not be opened."""
+    since: float | None = None
+    """POSIX seconds at which it came up."""
+    round_trip: float | None = None
+    """Seconds to the far end of the hop and back, last measured; None where the hop carries no connection."""
+    received: int = 0
+    """Bytes that came through it for us."""
+    sent: int = 0
+    note: str = ""
+    """What else there is to say: which of several servers, how we logged in, how many routes share it."""
+    banner: str = ""
+    """The server's own words before the login; cleaned."""
+
+
 class SessionState(msgspec.Struct, frozen=True):
     """Everything the screen says about one session; replaced as a whole at every change."""
 
@@ -203,6 +222,8 @@ class SessionState(msgspec.Struct, frozen=True):
     route: tuple[str, ...] = ("workstation",)
     """Labels of the route line: where we are, the hops, the cluster."""
     steps: tuple[Step, ...] = ()
+    hops: tuple[HopState, ...] = ()
+    """The hops of the open route, in order; empty while there is none."""
     since: float = 0.0
     """POSIX seconds at which the phase began."""
     up_since: float | None = None

@@ -6,10 +6,15 @@ the process does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn
+
+from app.errors import Recovery, SignInError
+from app.records import Record
 
 if TYPE_CHECKING:
-    from app.trust import TrustedCommand
+    import asyncio
+
+    from app.asking import Asker
 
 _MASK = "***"
 
@@ -56,18 +61,6 @@ class Secret:
         raise TypeError("a secret is not pickled")
 
 
-class Asker(Protocol):
-    """Asks the person at the terminal. Code that gets None in its place must fail with what to run first."""
-
-    async def ask_secret(self, what: str) -> str | None:
-        """Ask for `what` without echo; None when the person gives up."""
-        ...
-
-    async def ask_trust(self, command: TrustedCommand) -> bool:
-        """Show the command as it will run (argv, program, hash) and ask whether it may."""
-        ...
-
-
 class SecretMemory:
     """Secrets asked for in this process, by name; they end with it."""
 
@@ -89,3 +82,46 @@ class SecretMemory:
 
 MEMORY = SecretMemory()
 """The memory of this process: a token is asked for once, however many sessions use it."""
+
+
+class SecretItem(Record):
+    """A secret that a profile needs, by a stable name; the name is no secret."""
+
+    name: str
+    """`password ops@jump01:22`, `passphrase /home/jo/.ssh/id_ed25519`, `token prod-weu`: kind and what it is for."""
+    what: str
+    """The question for it, in words: `Passphrase of /home/jo/.ssh/id_ed25519`; cleaned text."""
+
+
+class SecretSource:
+    """Where secrets come from, in this order: this process's memory, the store of the operating system, the person.
+
+    Six routes that need the same secret at the same time ask once.
+    """
+
+    def __init__(self, asker: Asker | None, memory: SecretMemory | None = None) -> None:
+        self._asker = asker
+        self._memory = memory or MEMORY
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def get(self, item: SecretItem, *, asker: Asker | None = None) -> Secret:
+        """The secret; `asker` wins over the source's own. Raises SignInError (JD-SECRET-NEEDED, layer secret)."""
+        import asyncio
+
+        async with self._locks.setdefault(item.name, asyncio.Lock()):
+            if (known := self._memory.get(item.name)) is not None:
+                return known
+            who = asker or self._asker
+            answer = await who.ask_secret(item.what) if who else None
+            if answer is None or not answer.value:
+                raise SignInError(
+                    "A secret is needed", item.what, "Run the command in a terminal without --no-input; it asks.",
+                    code="JD-SECRET-NEEDED", layer="secret", recovery=Recovery.NEEDS_PERSON,
+                )  # fmt: skip
+            secret = Secret(answer.value)
+            self._memory.keep(item.name, secret)
+            return secret
+
+    def refused(self, item: SecretItem) -> None:
+        """The far end did not take it: it is not used again in this process, and asked for at the next need."""
+        self._memory.forget(item.name)

@@ -21,13 +21,13 @@ from app.rows import SessionPhase, SessionState, Step, StepState
 from app.tasks import Backoff, TaskOwner
 
 if TYPE_CHECKING:
+    from app.asking import Asker
     from app.cluster.access import Access
     from app.cluster.api import ApiClient
     from app.cluster.reader import ClusterReader
     from app.dialer import Dialer, Hop, ProtocolFactory
     from app.profiles.model import Profile
     from app.profiles.store import ProfileBook
-    from app.secrets import Asker
 
 PROBE_EVERY = 15.0
 """Seconds without a sign of life after which the API server is asked; also how often the latency is measured."""

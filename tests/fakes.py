@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 
 from aiohttp import web
 
+from app.asking import HostKeyQuestion, Prompt, SecretAnswer
 from app.errors import JumpdeckError
 from app.profiles.model import KubeconfigCluster, Profile
+from app.trust import TrustedCommand
 
 
 class FakeLink:
@@ -36,6 +38,46 @@ class FakeLink:
 
     def alive(self) -> None:
         self.signs_of_life += 1
+
+
+class FakeAsker:
+    """A person with prepared answers; keeps what was asked. Gives up when the answers are used up."""
+
+    def __init__(
+        self,
+        secrets: Iterable[str] = (),
+        *,
+        trusts: bool = False,
+        host_keys: bool = False,
+        prompts: Iterable[tuple[str, ...]] = (),
+        keep: bool = False,
+    ) -> None:
+        self.secrets, self.prompts = list(secrets), list(prompts)
+        self.trusts, self.host_keys, self.keep = trusts, host_keys, keep
+        self.asked: list[object] = []
+        """Questions in order: texts, commands, host keys, tuples of prompts."""
+        self.told: list[tuple[str, str]] = []
+
+    async def ask_secret(self, what: str, *, may_keep: bool = False) -> SecretAnswer | None:
+        self.asked.append(what)
+        return SecretAnswer(self.secrets.pop(0), self.keep and may_keep) if self.secrets else None
+
+    async def ask_trust(self, command: TrustedCommand) -> bool:
+        self.asked.append(command)
+        return self.trusts
+
+    async def ask_host_key(self, question: HostKeyQuestion) -> bool:
+        self.asked.append(question)
+        return self.host_keys
+
+    async def ask_prompts(
+        self, server: str, title: str, instructions: str, prompts: tuple[Prompt, ...]
+    ) -> tuple[str, ...] | None:
+        self.asked.append(prompts)
+        return self.prompts.pop(0) if self.prompts else None
+
+    def tell(self, server: str, text: str) -> None:
+        self.told.append((server, text))
 
 
 class SmallServer:

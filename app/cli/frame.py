@@ -14,8 +14,8 @@ from app.errors import ExitCode, JumpdeckError, RouteError
 if TYPE_CHECKING:
     import argparse
 
+    from app.asking import Asker
     from app.rows import SessionState
-    from app.secrets import Asker
     from app.sessions import Session
 
 REFUSED_TRIES = 3

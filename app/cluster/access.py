@@ -12,12 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from app.asking import Asker
 from app.cluster import kubeconfig, tls
 from app.errors import ProfileError, Recovery, SignInError
 from app.files import read_private
 from app.profiles.model import ArcCluster, KubeconfigCluster, NetworkHop, Profile, ServerCluster
 from app.records import Record, field
-from app.secrets import MEMORY, Asker, Secret
+from app.secrets import MEMORY, Secret
 from app.text import clean
 
 TOKEN_FILE_AGE = 60.0
@@ -169,14 +170,14 @@ class AskedTokenCredentials:
         return False
 
     async def _ask(self) -> Secret:
-        typed = await self._asker.ask_secret(f"Token for {self._profile}") if self._asker else None
-        if not typed or not typed.strip():
+        answer = await self._asker.ask_secret(f"Token for {self._profile}") if self._asker else None
+        if answer is None or not answer.value.strip():
             raise SignInError(
                 "A token is needed", f"profile {self._profile} has auth = \"token\"",
                 "Run the command in a terminal without --no-input; it asks for the token.",
                 code="JD-SIGN-IN-TOKEN", layer="token", recovery=Recovery.NEEDS_PERSON,
             )  # fmt: skip
-        return Secret(typed.strip())
+        return Secret(answer.value.strip())
 
 
 def _bearer(token: Secret) -> dict[str, str]:

@@ -21,10 +21,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from app.asking import Asker
 from app.cluster.kubeconfig import ClusterEntry, ExecEntry
 from app.cluster.tls import ClientCertificate
 from app.errors import Recovery, SignInError
-from app.secrets import Asker, Secret
+from app.secrets import Secret
 from app.tasks import spawn
 from app.text import clean, prose
 from app.trust import CommandTrust, TrustedCommand, find_program, hash_program, trust_needed

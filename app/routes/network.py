@@ -33,6 +33,11 @@ class NetworkDial:
     def label(self) -> str:
         return f"{clean(self._spec.network)} ({_KINDS.get(self._spec.kind, 'network')})"
 
+    @property
+    def key(self) -> None:
+        """Nothing to share: it holds no connection."""
+        return None
+
     @asynccontextmanager
     async def open(self, through: Dialer) -> AsyncIterator[Dialer]:
         """Yield the dialer of before. Raises RouteError: JD-NETWORK-DOWN, JD-NETWORK-PUBLIC or JD-NETWORK-NO-NAME."""

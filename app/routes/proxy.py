@@ -32,6 +32,11 @@ class ProxyDial:
     def label(self) -> str:
         return f"{clean(self._place[0])} (proxy)"
 
+    @property
+    def key(self) -> None:
+        """Nothing to share: it holds no connection."""
+        return None
+
     @asynccontextmanager
     async def open(self, through: Dialer) -> AsyncIterator[Dialer]:
         """Yield a dialer that dials through the proxy."""

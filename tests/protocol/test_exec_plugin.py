@@ -22,25 +22,11 @@ from app.errors import JumpdeckError, SignInError
 from app.profiles.model import KubeconfigCluster, Profile
 from app.routes.direct import DirectDialer
 from app.trust import CommandTrust, TrustedCommand, find_program
+from tests.fakes import FakeAsker
 from tests.tls_servers import api_server, kubeconfig_text
 
 V1 = "client.authentication.k8s.io/v1"
 CLUSTER = ClusterEntry("c1", "https://api.test:6443", "api.test", 6443, "", ca=b"PEM", tls_server_name="x.test")
-
-
-class Yes:
-    """A person who trusts, and remembers what was shown."""
-
-    def __init__(self, answer: bool = True) -> None:
-        self.answer = answer
-        self.asked: list[TrustedCommand] = []
-
-    async def ask_secret(self, what: str) -> str | None:
-        return None
-
-    async def ask_trust(self, command: TrustedCommand) -> bool:
-        self.asked.append(command)
-        return self.answer
 
 
 def plugin(code: str, *more: str, env: tuple[tuple[str, str], ...] = (), info: bool = False) -> ExecEntry:
@@ -61,13 +47,13 @@ def answering(expires: float | None = 3600.0, **status: str) -> str:
 
 
 async def trusted(entry: ExecEntry) -> ExecCredentials:
-    return await ExecCredentials.trusted("p", entry, CLUSTER, Yes())
+    return await ExecCredentials.trusted("p", entry, CLUSTER, FakeAsker(trusts=True))
 
 
 async def test_without_trust_nothing_runs_and_the_error_names_the_command_to_run(tmp_path: Path) -> None:
     touched = tmp_path / "touched"
     entry = plugin(answering(), str(touched))
-    for asker in (None, Yes(False)):
+    for asker in (None, FakeAsker()):
         with pytest.raises(SignInError) as caught:
             await ExecCredentials.trusted("prod", entry, CLUSTER, asker)
         error = caught.value
@@ -79,7 +65,7 @@ async def test_without_trust_nothing_runs_and_the_error_names_the_command_to_run
 async def test_trust_is_for_exactly_this_command(tmp_path: Path) -> None:
     count = tmp_path / "count"
     entry = plugin(answering(), str(count), env=(("A", "1"),))
-    person = Yes()
+    person = FakeAsker(trusts=True)
     first = await ExecCredentials.trusted("p", entry, CLUSTER, person)
     await ExecCredentials.trusted("p", entry, CLUSTER, person)
     assert len(person.asked) == 1
@@ -169,7 +155,7 @@ async def test_a_failing_command_is_an_error_and_never_a_request_without_credent
         user = f"exec: {{command: '{sys.executable}', apiVersion: {V1}, args: ['-I', '-c', {json.dumps(code)}]}}"
         path = tmp_path / "config"
         write_script(path, kubeconfig_text(port, user=user))
-        access = await resolve_access(Profile("p", KubeconfigCluster(path)), asker=Yes())
+        access = await resolve_access(Profile("p", KubeconfigCluster(path)), asker=FakeAsker(trusts=True))
         api = ApiClient(access, DirectDialer())
         with pytest.raises(SignInError) as caught:
             await api.get("/api")
@@ -276,7 +262,7 @@ async def test_kubelogin_is_recognised(tmp_path: Path) -> None:
     write_script(tmp_path / "kubelogin", "#!/bin/sh\n")
     entry = ExecEntry(str(tmp_path / "kubelogin"), ("get-token",), (), V1)
     with pytest.raises(SignInError) as caught:
-        await ExecCredentials.trusted("p", entry, CLUSTER, Yes())
+        await ExecCredentials.trusted("p", entry, CLUSTER, FakeAsker(trusts=True))
     assert (caught.value.code, int(caught.value.exit_code)) == ("JD-SIGN-IN-KUBELOGIN", 4)
 
 

@@ -15,6 +15,7 @@ from app.cluster.access import environment_proxy, resolve_access, token_expiry
 from app.errors import JumpdeckError, ProfileError, SignInError
 from app.profiles.model import AksCluster, KubeconfigCluster, NetworkHop, Profile, ServerCluster, SshHop
 from app.secrets import Secret
+from tests.fakes import FakeAsker
 from tests.tls_servers import authority
 
 CA = base64.b64encode(authority().pem).decode()
@@ -158,22 +159,9 @@ async def test_kinds_of_cluster_that_need_azure_say_so() -> None:
         assert (caught.value.code, int(caught.value.exit_code)) == ("JD-SIGN-IN-NOT-BUILT", 4)
 
 
-class OneToken:
-    """A person who types one token and then gives up."""
-
-    def __init__(self, *tokens: str) -> None:
-        self.tokens = list(tokens)
-
-    async def ask_secret(self, what: str) -> str | None:
-        return self.tokens.pop(0) if self.tokens else None
-
-    async def ask_trust(self, command: object) -> bool:
-        return False
-
-
 async def test_a_token_is_asked_for_once_and_again_after_a_refusal() -> None:
     profile = Profile("asked", ServerCluster("https://api.test:6443", tls_server_name="in.test", address="10.0.0.4"))
-    access = await resolve_access(profile, asker=OneToken("first ", "second"))
+    access = await resolve_access(profile, asker=FakeAsker(["first ", "second"]))
     assert (access.host, access.port, access.tls_name) == ("10.0.0.4", 6443, "in.test")
     assert access.server_label == "https://api.test:6443 (TLS name in.test)"
     assert await access.credentials.headers() == {"Authorization": "Bearer first"}

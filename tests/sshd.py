@@ -1,0 +1,173 @@
+"""OpenSSH's own server and tools as a test's peer: sshd on a loopback port, keys made by ssh-keygen."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tests.peers import require
+
+START_LIMIT = 20.0
+"""Seconds until sshd says that it listens; a busy build machine takes one."""
+USER = getpass.getuser()
+"""The only user that these servers let in: whoever runs the tests."""
+
+
+def make_key(path: Path, kind: str = "ed25519", *, passphrase: str = "", bits: int | None = None) -> Path:
+    """A key pair by ssh-keygen: `path` and `path.pub`. `kind` is ed25519, rsa or ecdsa."""
+    require("ssh-keygen")
+    size = ["-b", str(bits)] if bits else []
+    command = ["ssh-keygen", "-q", "-t", kind, *size, "-N", passphrase, "-C", path.name, "-f", str(path)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+    return path
+
+
+def fingerprint(key: Path) -> str:
+    """`SHA256:…` of a key as ssh-keygen prints it."""
+    done = subprocess.run(["ssh-keygen", "-lf", str(key)], check=True, capture_output=True, text=True)
+    return done.stdout.split()[1]
+
+
+def free_port() -> int:
+    """A loopback port that was free just now; for programs that cannot be told port 0."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Sshd:
+    """One running sshd. Make it with `async with sshd(folder) as server`."""
+
+    def __init__(self, folder: Path, port: int, host_key: Path, options: Mapping[str, str]) -> None:
+        self.folder, self.port, self.host_key = folder, port, host_key
+        self.log: list[str] = []
+        """What it wrote on standard error, at LogLevel VERBOSE."""
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._listens = asyncio.Event()
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # its privilege separation wants this folder
+        self._authorized = folder / "authorized_keys"
+        self._authorized.touch(mode=0o600)
+        lines = {
+            "ListenAddress": f"127.0.0.1:{port}", "HostKey": str(host_key), "PidFile": "none", "UsePAM": "no",
+            "AuthorizedKeysFile": str(self._authorized), "StrictModes": "no", "PermitRootLogin": "yes",
+            "LogLevel": "VERBOSE", "PrintMotd": "no", **options,
+        }  # fmt: skip
+        text = "".join(f"{name} {value}\n" for name, value in lines.items())
+        (folder / "sshd_config").write_text(text)
+
+    @property
+    def public_key(self) -> str:
+        """`type base64` of the host key."""
+        return " ".join(Path(f"{self.host_key}.pub").read_text().split()[:2])
+
+    @property
+    def known_hosts_line(self) -> str:
+        """The line that a person's known_hosts file has for it."""
+        return f"[127.0.0.1]:{self.port} {self.public_key}\n"
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the host key."""
+        return fingerprint(self.host_key)
+
+    @property
+    def logins(self) -> int:
+        """How often somebody was let in."""
+        return sum(1 for line in self.log if re.match(r"Accepted \S+ for ", line))
+
+    @property
+    def refusals(self) -> int:
+        """How many connections ended without a login after a try (what a lockout counter would count)."""
+        return sum(1 for line in self.log if re.match(r"(Connection closed by|Disconnected from) authenticating", line))
+
+    def authorize(self, key: Path) -> None:
+        """Let the owner of this key pair in."""
+        with self._authorized.open("a") as file:
+            file.write(Path(f"{key}.pub").read_text())
+
+    async def start(self) -> None:
+        """Start it; returns when it listens."""
+        program = require("sshd")
+        self._listens.clear()
+        self._process = await asyncio.create_subprocess_exec(
+            program, "-D", "-e", "-f", str(self.folder / "sshd_config"),
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )  # fmt: skip
+        self._reader = asyncio.get_running_loop().create_task(self._read(self._process))
+        async with asyncio.timeout(START_LIMIT):
+            await self._listens.wait()
+        assert self._process.returncode is None, f"sshd did not start: {self.log}"
+
+    async def _read(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stderr is not None
+        async for line in process.stderr:
+            self.log.append(line.decode("utf-8", "replace").strip())
+            if self.log[-1].startswith("Server listening"):
+                self._listens.set()
+        self._listens.set()
+
+    def sessions(self) -> list[int]:
+        """Process ids of the connections that it serves now (the processes that sshd made)."""
+        assert self._process is not None
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                except OSError:
+                    continue
+                if int(fields[1]) == self._process.pid:
+                    found.append(int(entry.name))
+        return found
+
+    def signal_sessions(self, number: signal.Signals) -> None:
+        """Send a signal to every process that serves a connection."""
+        for pid in self.sessions():
+            os.kill(pid, number)
+
+    async def stop(self, *, sessions: bool = True) -> None:
+        """End the listener, and with `sessions` every connection too."""
+        if self._process is None:
+            return
+        if sessions:
+            self.signal_sessions(signal.SIGKILL)
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+        assert self._reader is not None
+        self._reader.cancel()
+        await asyncio.wait({self._reader})
+        self._process = None
+
+
+def _make(folder: Path, kind: str, host_key: Path | None, options: Mapping[str, str]) -> Sshd:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Sshd(folder, free_port(), host_key or make_key(folder / "host_key", kind), options)
+
+
+@asynccontextmanager
+async def sshd(
+    folder: Path, *, kind: str = "ed25519", host_key: Path | None = None, **options: str
+) -> AsyncIterator[Sshd]:
+    """A running sshd with a new host key, on a loopback port; `options` are lines of its configuration.
+
+    `folder` must be new or empty. Only `authorize`d keys are let in unless options say otherwise.
+    """
+    require("sshd", "ssh-keygen")
+    server = _make(folder, kind, host_key, options)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
