@@ -7,6 +7,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
 from textual.message import Message
 
 from app.errors import JumpdeckError, RefusedError
@@ -32,6 +33,8 @@ _SERVICES = (
     "app.routes.build",
     "screens.commands",
     "screens.dialogs",
+    "screens.questions",
+    "screens.route",
     "screens.texts",
     "widgets.session_view",
 )
@@ -183,6 +186,11 @@ class Bridge:
             session = self.sessions.open(name)
             self._feeds[name] = Feed(session, self._tell)
             self._changed(session.state)
+
+    def route(self, name: str) -> SessionState | None:
+        """How a session stands at this moment, its hops with the bytes that have gone through them."""
+        session = self.sessions.get(name)
+        return None if session is None else replace(session.state, hops=session.hop_states())
 
     def retry(self, name: str) -> None:
         """Let a session try again at once."""

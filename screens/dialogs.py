@@ -1,4 +1,4 @@
-"""Small screens on top of the main one: an error, a choice, a question for a secret or for trust."""
+"""Small screens on top of the main one: an error, a choice. Questions to the person are in `screens.questions`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Input, OptionList, Static
+from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from app.errors import JumpdeckError
-from app.text import clean_block
 from widgets.steps import error_lines
 
-_FRAME = """
+FRAME = """
     align: center middle;
     & > Vertical {
         width: 76; max-width: 96%; height: auto; max-height: 90%; padding: 1 2; background: $surface;
@@ -25,14 +24,13 @@ _FRAME = """
     & Static { height: auto; }
     & .keys { color: $text-muted; margin-top: 1; }
 """
-SETTLE = 0.3
-"""Seconds for which a question for trust takes no answer: a key that was meant for something else must not say yes."""
+"""The look that all dialogs share, for a rule of their own."""
 
 
 class ErrorScreen(ModalScreen[None]):
     """A failure with its reason, its next step and its code."""
 
-    DEFAULT_CSS = "ErrorScreen {" + _FRAME + "& > Vertical { border: round $error; } }"
+    DEFAULT_CSS = "ErrorScreen {" + FRAME + "& > Vertical { border: round $error; } }"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,enter,q", "dismiss(None)", "close", id="error.close", tooltip="Close this dialog.")
     ]
@@ -52,7 +50,7 @@ class ErrorScreen(ModalScreen[None]):
 class ChoiceScreen(ModalScreen[str | None]):
     """One of several: a container, a namespace."""
 
-    DEFAULT_CSS = "ChoiceScreen {" + _FRAME + "& OptionList { height: auto; max-height: 20; border: none; } }"
+    DEFAULT_CSS = "ChoiceScreen {" + FRAME + "& OptionList { height: auto; max-height: 20; border: none; } }"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "dismiss(None)", "close", id="choice.close", tooltip="Choose nothing."),
         Binding("j", "down", "down", id="choice.down", tooltip="Next.", show=False),
@@ -98,65 +96,3 @@ class ChoiceScreen(ModalScreen[str | None]):
     def action_up(self) -> None:
         """The one before."""
         self.query_one(OptionList).action_cursor_up()
-
-
-class SecretScreen(ModalScreen[str | None]):
-    """Asks for a secret; nothing of it is shown, and it is kept in memory only."""
-
-    DEFAULT_CSS = "SecretScreen {" + _FRAME + "}"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss(None)", "give up", id="secret.close", tooltip="Give no secret.")
-    ]
-
-    def __init__(self, what: str) -> None:
-        super().__init__()
-        self._what = what
-
-    def compose(self) -> ComposeResult:
-        """Lay out."""
-        with Vertical() as box:
-            box.border_title = Content("Secret needed")
-            yield Static(Content(clean_block(self._what)), markup=False)
-            yield Input(password=True)
-            yield Static("enter use it (kept in memory only)   esc give up", markup=False, classes="keys")
-
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Hand it over."""
-        event.stop()
-        self.dismiss(event.value or None)
-
-
-class TrustScreen(ModalScreen[bool]):
-    """Asks whether something may be trusted; only `y`, pressed after it has been there for a moment, says yes."""
-
-    DEFAULT_CSS = "TrustScreen {" + _FRAME + "& > Vertical { border: round $warning; } }"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,n,enter", "dismiss(False)", "no", id="trust.no", tooltip="Do not trust it."),
-        Binding("y", "trust", "yes", id="trust.yes", tooltip="Trust it from now on."),
-    ]
-
-    def __init__(self, question: str, detail: str) -> None:
-        super().__init__()
-        self._question = question
-        self._detail = detail
-        self._settled = False
-
-    def compose(self) -> ComposeResult:
-        """Lay out."""
-        with Vertical() as box:
-            box.border_title = Content("Trust")
-            yield Static(Content.styled(clean_block(self._question), "bold"), markup=False)
-            yield Static(Content(clean_block(self._detail)), markup=False)
-            yield Static("y trust it   esc do not", markup=False, classes="keys")
-
-    def on_mount(self) -> None:
-        """Take no answer yet."""
-        self.set_timer(SETTLE, self._settle)
-
-    def _settle(self) -> None:
-        self._settled = True
-
-    def action_trust(self) -> None:
-        """Yes."""
-        if self._settled:
-            self.dismiss(True)

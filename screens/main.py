@@ -34,6 +34,7 @@ class MainScreen(RoamingScreen):
         Binding("question_mark", "help", "help", key_display="?", id="main.help", tooltip="Keys and commands."),
         Binding("escape", "back", "back", id="main.back", tooltip="Clear the search or filter, then go back."),
         Binding("q", "leave", "back, quit", id="main.leave", tooltip="Go back; from the profiles, leave Jumpdeck."),
+        Binding("i", "route", "route", id="main.route", tooltip="The way in, hop by hop.", show=False),
         Binding("tab", "pane(1)", "next pane", id="main.next-pane", tooltip="Profiles, pods, log.", show=False),
         Binding("shift+tab", "pane(-1)", "pane before", id="main.pane-before", tooltip="The other way.", show=False),
         *(
@@ -222,10 +223,22 @@ class MainScreen(RoamingScreen):
             await self.bridge.close(closed)
         elif name == "theme":
             self.app.theme = "textual-light" if argument == "light" else "textual-dark"
+        elif name == "route":
+            self.action_route()
         elif name == "help":
             self.action_help()
         elif name == "quit":
             await self.app.run_action("quit")
+
+    def action_route(self) -> None:
+        """Draw the way in of the session that is shown."""
+        bridge, name = self.bridge, self.active
+        if bridge is None or not name:
+            self.flash("No profile is open")
+            return
+        from screens.route import RouteScreen
+
+        self.app.push_screen(RouteScreen(lambda: bridge.route(name), self._clock, self.glyphs))
 
     # -- moving about --------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.rows import SessionPhase, StepState
+from app.rows import SessionPhase, SessionState, StepState
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,15 @@ def phase_glyph(glyphs: Glyphs, phase: SessionPhase) -> str:
     if phase in (P.CONNECTING, P.DEGRADED, P.RETRYING, P.CLOSING):
         return glyphs.busy
     return glyphs.idle if phase in (P.IDLE, P.CLOSED) else glyphs.failed
+
+
+def state_word(state: SessionState | None) -> str:
+    """The word for a session's state in a list: short, and the one thing that a person must know."""
+    if state is None:
+        return ""
+    if state.phase is P.NEEDS_TRUST and state.error is not None and state.error.layer == "host-key":
+        return "HOST KEY"
+    return WORDS[state.phase]
 
 
 def phase_look(phase: SessionPhase) -> str:

@@ -7,7 +7,7 @@ from textual.reactive import reactive, var
 from textual.widget import Widget
 
 from app.rows import SessionPhase, SessionState
-from widgets.glyphs import UNICODE, WORDS, Glyphs, phase_look
+from widgets.glyphs import UNICODE, Glyphs, phase_look, state_word
 
 MIN_WARNING = 16
 """Characters that a lasting warning keeps even where keys would fill the line."""
@@ -74,7 +74,7 @@ class TopLine(Widget):
             return f"UP {up_time(self.now - state.up_since)}"
         if state.phase is SessionPhase.RETRYING and state.retry_at is not None:
             return f"LINK LOST, retry {max(0, round(state.retry_at - self.now))}s"
-        return WORDS[state.phase].upper() or "not open"
+        return state_word(state).upper() or "not open"
 
     def _latency(self, state: SessionState) -> Content:
         if state.latency is None or state.phase is not SessionPhase.UP:

@@ -13,7 +13,7 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from app.rows import SessionPhase, SessionState
-from widgets.glyphs import UNICODE, WORDS, Glyphs, phase_glyph, phase_look
+from widgets.glyphs import UNICODE, Glyphs, phase_glyph, phase_look, state_word
 
 MAX_NAME = 24
 """Characters of a profile's name that are shown."""
@@ -87,7 +87,7 @@ class ProfileList(OptionList):
     def _prompt(self, entry: ProfileEntry) -> Content:
         state = self.states.get(entry.name)
         phase = state.phase if state else SessionPhase.IDLE
-        word, look = WORDS[phase], phase_look(phase)
+        word, look = state_word(state), phase_look(phase)
         sign = phase_glyph(self.glyphs, phase)
         if entry.broken:
             word, look, sign = "INVALID", "$text-error", self.glyphs.failed

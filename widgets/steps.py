@@ -62,7 +62,7 @@ class Steps(Widget, can_focus=True):
 
     def _keys(self, state: SessionState) -> str:
         if state.phase in (SessionPhase.CONNECTING, SessionPhase.UP, SessionPhase.DEGRADED):
-            return "esc back to the profiles"
+            return "i the route    esc back to the profiles"
         return "r try again now    esc back to the profiles"
 
 

@@ -13,6 +13,7 @@ from app.profiles.model import Profile, ServerCluster
 from app.rows import (
     ContainerKind,
     ContainerRow,
+    HopState,
     LogBatch,
     LogMark,
     LogSource,
@@ -116,6 +117,7 @@ class FakeSession:
         self.reader = FakeReader()
         self._tell = tell
         self.retried = 0
+        self.hops: tuple[HopState, ...] = ()
         self.state = SessionState(profile.name, route=("workstation", "jump01 (SSH)", f"aks-{profile.name}"))
 
     def move(self, phase: SessionPhase, **changes) -> None:
@@ -124,6 +126,9 @@ class FakeSession:
 
     def up(self) -> None:
         self.move(SessionPhase.UP, up_since=NOW - 7980, latency=0.038, identity="ops@contoso.com", error=None)
+
+    def hop_states(self) -> tuple[HopState, ...]:
+        return self.hops
 
     def retry_now(self) -> None:
         self.retried += 1

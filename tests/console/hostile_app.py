@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import sys
 
+from msgspec.structs import replace
 from textual.content import Content
 
+from app.asking import HostKeyQuestion, Prompt
 from app.errors import RouteError
-from app.rows import LogBatch, LogMark, MarkKind
+from app.rows import HopState, LogBatch, LogMark, MarkKind, StepState
 from screens.app import ConsoleApp
 from tests.console.fakes_console import NOW, Stage, lines, pod, snapshot
+from widgets.glyphs import UNICODE
 from widgets.lines import Banner
 
 EVIL = (
@@ -51,12 +54,21 @@ async def play(stage: Stage) -> None:
     view.query_one(Banner).text = text
     app.main.set_class(True, "-choosing")
     await painted(app)
-    from screens.dialogs import ChoiceScreen, ErrorScreen, SecretScreen, TrustScreen
+    from screens.dialogs import ChoiceScreen, ErrorScreen
+    from screens.questions import HostKeyScreen, PromptsScreen, SecretScreen, TrustScreen
+    from screens.route import RouteScreen
     from screens.texts import TextScreen
 
     error = RouteError(text, text, text, code="JD-TEST")
-    for screen in (ErrorScreen(error), ChoiceScreen(text, [(text, text)]), SecretScreen(text), TrustScreen(text, text),
-                   TextScreen(text, text)):  # fmt: skip
+    question = HostKeyQuestion(text, text, text, text, text, text, (text,))
+    hop = HopState(text, StepState.DONE, NOW, 0.1, 1, 2, text, text)
+    state = replace(session.state, hops=(hop,), error=error, cluster=text, server_version=text)
+    prompts = PromptsScreen(text, text, text, (Prompt(text), Prompt(text, echo=True)))
+    for screen in (
+        HostKeyScreen(question), prompts, RouteScreen(lambda: state, lambda: NOW, UNICODE), ErrorScreen(error),
+        ChoiceScreen(text, [(text, text)]), SecretScreen(text, may_keep=True), TrustScreen(text, text),
+        TextScreen(text, text),
+    ):  # fmt: skip
         await app.push_screen(screen)
         await painted(app)
         app.pop_screen()

@@ -7,7 +7,8 @@ import pytest
 from app.errors import ProfileError
 from app.rows import SessionPhase, Step, StepState
 from screens.commands import parse_command
-from screens.dialogs import ErrorScreen, TrustScreen
+from screens.dialogs import ErrorScreen
+from screens.questions import TrustScreen
 from screens.texts import HelpScreen, TextScreen
 from tests.console.conftest import running, settle, shown
 from tests.console.fakes_console import NOW, Stage, link_error, pod

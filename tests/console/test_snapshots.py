@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from textual.pilot import Pilot
 
+from app.asking import HostKeyQuestion, Prompt
 from app.errors import ProfileError, RouteError
-from app.rows import LogMark, MarkKind, SessionPhase, Staleness, Step, StepState
+from app.rows import HopState, LogMark, MarkKind, SessionPhase, Staleness, Step, StepState
+from screens.questions import HostKeyScreen, PromptsScreen
 from tests.console.conftest import settle
 from tests.console.fakes_console import NOW, Stage, lines, link_error, pod, snapshot
 from widgets.log_ring import LogRing
@@ -145,3 +147,48 @@ def test_light(snap_compare):
         await settle(pilot)
 
     assert snap_compare(stage.app, terminal_size=(120, 30), run_before=play)
+
+
+@SIZES
+def test_route(snap_compare, size):
+    stage = stage_of()
+
+    async def play(pilot: Pilot) -> None:
+        await main_screen(stage, pilot)
+        stage.session("prod-weu").hops = (
+            HopState("Contoso VPN (VPN)", StepState.DONE, NOW - 7990),
+            HopState("jump01 (SSH)", StepState.DONE, NOW - 7980, 0.012, 3_400_000, 40_960,
+                     "key ED25519 SHA256:YpV5aR1p4Y; 3 profiles share it", "Authorised use only.\nAll is recorded."),
+        )  # fmt: skip
+        await pilot.press("i")
+        await settle(pilot)
+
+    assert snap_compare(stage.app, terminal_size=size, run_before=play)
+
+
+@SIZES
+def test_unknown_host_key(snap_compare, size):
+    stage = stage_of()
+    question = HostKeyQuestion(
+        "prod-weu", "jump01.corp", "10.4.0.7:22", "ED25519", "SHA256:nThbg6kXUpJWGl7E1IGOCspRomTxdCARLviKw6E5SY8",
+        notes=("Read it on the machine itself: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub",),
+    )  # fmt: skip
+
+    async def play(pilot: Pilot) -> None:
+        await main_screen(stage, pilot)
+        await stage.app.push_screen(HostKeyScreen(question))
+        await settle(pilot)
+
+    assert snap_compare(stage.app, terminal_size=size, run_before=play)
+
+
+def test_server_prompts(snap_compare):
+    stage = stage_of()
+    prompts = (Prompt("Password:"), Prompt("Code from your app:", echo=True))
+
+    async def play(pilot: Pilot) -> None:
+        await main_screen(stage, pilot)
+        await stage.app.push_screen(PromptsScreen("jump01", "Two factors", "Both are needed.", prompts))
+        await settle(pilot)
+
+    assert snap_compare(stage.app, terminal_size=(80, 24), run_before=play)
