@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine
+import threading
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -58,6 +60,36 @@ class TaskOwner:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+async def in_own_thread(call: Callable[[], T], *, name: str) -> T:
+    """Run a call that may block for ever in a daemon thread: neither the loop nor the end of the process waits for it.
+
+    (`asyncio.to_thread` is for what ends by itself: its threads are joined at exit.) Cancelling leaves the thread
+    alone; put the wait's limit around it.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def hand_over(result: T | None, error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)  # type: ignore[arg-type]  # None only when T allows it
+
+    def work() -> None:
+        result, failure = None, None
+        try:
+            result = call()
+        except BaseException as error:
+            failure = error
+        with suppress(RuntimeError):  # the loop has ended meanwhile: nobody waits
+            loop.call_soon_threadsafe(hand_over, result, failure)
+
+    threading.Thread(target=work, name=name, daemon=True).start()
+    return await done
 
 
 class Backoff:
