@@ -5,7 +5,7 @@ Text in a question that comes from outside (a server's prompt, a banner, a name)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from app.records import Record
 
@@ -76,4 +76,13 @@ class Asker(Protocol):
 
     def tell(self, server: str, text: str) -> None:
         """Show a server's banner, labelled as its words. Never blocks."""
+        ...
+
+
+@runtime_checkable
+class Notes(Protocol):
+    """What an asker may have beside its questions: a place for a sentence of Jumpdeck's own."""
+
+    def note(self, text: str) -> None:
+        """Show a sentence (cleaned text), such as that secrets are kept in memory only. Never blocks."""
         ...

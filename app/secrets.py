@@ -1,20 +1,22 @@
-"""Secrets in memory: a type that never shows itself, and the one way to ask a person for one.
+"""Secrets: a type that never shows itself, the names under which they are kept, and the one way to get one.
 
-The store of the operating system comes with the SSH routes; until then a secret that was asked for lives as long as
-the process does.
+A secret comes from this process's memory, from the operating system's store (`app.secret_store`), or from the person,
+in this order. Nothing is ever written to a file in the clear.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
-from app.errors import Recovery, SignInError
+from app.errors import JumpdeckError, Recovery, SignInError
 from app.records import Record
 
 if TYPE_CHECKING:
     import asyncio
+    from pathlib import Path
 
     from app.asking import Asker
+    from app.secret_store import SecretStore
 
 _MASK = "***"
 
@@ -62,10 +64,11 @@ class Secret:
 
 
 class SecretMemory:
-    """Secrets asked for in this process, by name; they end with it."""
+    """Secrets of this process, by name; they end with it. It also knows which ones a far end has refused."""
 
     def __init__(self) -> None:
         self._known: dict[str, Secret] = {}
+        self._refused: dict[str, list[Secret]] = {}
 
     def get(self, name: str) -> Secret | None:
         """What was kept under this name."""
@@ -76,10 +79,22 @@ class SecretMemory:
         self._known[name] = secret
 
     def forget(self, name: str) -> None:
-        """Drop it, e.g. after the cluster refused it."""
+        """Drop it."""
         self._known.pop(name, None)
 
+    def refuse(self, name: str) -> None:
+        """Drop it, and remember that it was refused, so that the same one never comes out of a store again."""
+        secret = self._known.pop(name, None)
+        if secret is not None and not self.was_refused(name, secret):
+            self._refused[name] = [*self._refused.get(name, ())[-_REFUSALS_KEPT:], secret]
 
+    def was_refused(self, name: str, secret: Secret) -> bool:
+        """Whether a far end has refused this very secret in this process."""
+        return secret in self._refused.get(name, ())
+
+
+_REFUSALS_KEPT = 8
+"""Refused secrets remembered for a name: a store holds one, the rest are those it held before."""
 MEMORY = SecretMemory()
 """The memory of this process: a token is asked for once, however many sessions use it."""
 
@@ -93,16 +108,48 @@ class SecretItem(Record):
     """The question for it, in words: `Passphrase of /home/jo/.ssh/id_ed25519`; cleaned text."""
 
 
+def password_name(user: str, host: str, port: int = 22) -> str:
+    """The name of an SSH server's password; `host` as the profile names it."""
+    return f"password {user}@[{host}]:{port}" if ":" in host else f"password {user}@{host}:{port}"
+
+
+def passphrase_name(path: Path) -> str:
+    """The name of a key file's passphrase; the path is made absolute, links are not followed."""
+    import os
+
+    return f"passphrase {os.path.abspath(path.expanduser())}"
+
+
+def token_name(profile: str) -> str:
+    """The name of a cluster's bearer token."""
+    return f"token {profile}"
+
+
 class SecretSource:
     """Where secrets come from, in this order: this process's memory, the store of the operating system, the person.
 
-    Six routes that need the same secret at the same time ask once.
+    Six routes that need the same secret at the same time ask once. A secret goes into the store only when the person
+    says so; a lab's store (practice) never asks anybody.
     """
 
-    def __init__(self, asker: Asker | None, memory: SecretMemory | None = None) -> None:
+    def __init__(
+        self, asker: Asker | None, memory: SecretMemory | None = None, store: SecretStore | None = None
+    ) -> None:
         self._asker = asker
         self._memory = memory or MEMORY
+        self._given = store
         self._locks: dict[str, asyncio.Lock] = {}
+        self._kept: set[str] = set()
+        """Names put into the store here, on a person's word, before any far end had taken the secret."""
+        self._said = False
+
+    @property
+    def _store(self) -> SecretStore:
+        if self._given is None:
+            from app.secret_store import own_store
+
+            self._given = own_store()
+        return self._given
 
     async def get(self, item: SecretItem, *, asker: Asker | None = None) -> Secret:
         """The secret; `asker` wins over the source's own. Raises SignInError (JD-SECRET-NEEDED, layer secret)."""
@@ -111,17 +158,79 @@ class SecretSource:
         async with self._locks.setdefault(item.name, asyncio.Lock()):
             if (known := self._memory.get(item.name)) is not None:
                 return known
-            who = asker or self._asker
-            answer = await who.ask_secret(item.what) if who else None
-            if answer is None or not answer.value:
-                raise SignInError(
-                    "A secret is needed", item.what, "Run the command in a terminal without --no-input; it asks.",
-                    code="JD-SECRET-NEEDED", layer="secret", recovery=Recovery.NEEDS_PERSON,
-                )  # fmt: skip
-            secret = Secret(answer.value)
+            secret, why = await self._stored(item)
+            if secret is None:
+                secret = await self._ask(item, asker or self._asker, why)
             self._memory.keep(item.name, secret)
             return secret
 
+    async def _stored(self, item: SecretItem) -> tuple[Secret | None, str]:
+        """What the store has, unless it was refused before; else why there is none."""
+        try:
+            secret = await self._store.get(item.name)
+        except JumpdeckError as error:
+            return None, str(error)
+        if secret is None or not secret:
+            return None, ""
+        if self._memory.was_refused(item.name, secret):
+            return None, "the stored one was refused"
+        return secret, ""
+
+    async def _ask(self, item: SecretItem, who: Asker | None, why: str) -> Secret:
+        if not self._store.asks or who is None:
+            raise _needed(item, why or ("the lab has none" if not self._store.asks else "nobody can be asked"))
+        may_keep = await self._may_keep(who)
+        if why:
+            _note(who, f"{item.what}: {why}")
+        answer = await who.ask_secret(item.what, may_keep=may_keep)
+        if answer is None or not answer.value:
+            raise _needed(item, "none was given")
+        secret = Secret(answer.value)
+        if answer.keep and may_keep:
+            await self._keep(item, secret, who)
+        return secret
+
+    async def _may_keep(self, who: Asker) -> bool:
+        status = await self._store.status()
+        if not status.usable and not self._said:
+            self._said = True
+            _note(who, f"secrets are kept in memory only: no usable secret store here ({status.why})")
+        return status.usable
+
+    async def _keep(self, item: SecretItem, secret: Secret, who: Asker) -> None:
+        try:
+            await self._store.set(item.name, secret)
+        except JumpdeckError as error:
+            _note(who, f"{item.what}: kept in memory only: {error}")
+        else:
+            self._kept.add(item.name)
+
     def refused(self, item: SecretItem) -> None:
-        """The far end did not take it: it is not used again in this process, and asked for at the next need."""
-        self._memory.forget(item.name)
+        """The far end did not take it: it is never sent again in this process, and asked for at the next need.
+
+        One that was typed and kept just now leaves the store again, so that no later start sends it.
+        """
+        self._memory.refuse(item.name)
+        if item.name in self._kept:
+            self._kept.discard(item.name)
+            self._store.drop(item.name)
+
+
+def _note(who: Asker, text: str) -> None:
+    """Tell the person something that is no question; askers without a place for it stay silent."""
+    from app.asking import Notes
+
+    if isinstance(who, Notes):
+        who.note(text)
+
+
+def _needed(item: SecretItem, why: str) -> SignInError:
+    import shlex
+
+    kind, _, what = item.name.partition(" ")
+    return SignInError(
+        "A secret is needed", f"{item.what}: {why}",
+        "Run it in a terminal without --no-input (it asks), or store it first: "
+        f"jumpdeck secrets set {kind} {shlex.quote(what)}",
+        code="JD-SECRET-NEEDED", layer="secret", recovery=Recovery.NEEDS_PERSON,
+    )  # fmt: skip
