@@ -1,4 +1,4 @@
-"""Who owns a file on Windows and who may write to it: read from its security descriptor.
+"""Who owns a file on Windows and who may write to it: read from its security descriptor; who runs a process.
 
 Windows has no mode bits that mean anything here. The descriptor is fetched as text (SDDL, [MS-DTYP] 2.5.1) and judged
 by `complaint`, which runs anywhere. Reparse points are judged by the descriptor of what they point at.
@@ -51,7 +51,7 @@ if sys.platform == "win32":
 
     def path_complaint(path: Path) -> str | None:
         """The same for a file or folder that exists. Raises OSError when the descriptor cannot be read."""
-        return complaint(_descriptor(path), _my_sid())
+        return complaint(_descriptor(path), my_sid())
 
     def _descriptor(path: Path) -> str:
         advapi, kernel = ctypes.WinDLL("advapi32"), ctypes.WinDLL("kernel32")
@@ -74,9 +74,28 @@ if sys.platform == "win32":
         finally:
             kernel.LocalFree(descriptor)
 
-    def _my_sid() -> str:
-        advapi, kernel = ctypes.WinDLL("advapi32"), ctypes.WinDLL("kernel32")
+    def my_sid() -> str:
+        """The user of this process, as a SID in text. Raises OSError."""
+        kernel = ctypes.WinDLL("kernel32")
         kernel.GetCurrentProcess.restype = wintypes.HANDLE
+        return _sid_of(kernel.GetCurrentProcess())
+
+    def process_sid(pid: int) -> str:
+        """The user of a process. Raises OSError when it has ended or may not be asked."""
+        kernel = ctypes.WinDLL("kernel32", use_last_error=True)
+        kernel.OpenProcess.restype = wintypes.HANDLE
+        kernel.OpenProcess.argtypes = [wintypes.DWORD, wintypes.BOOL, wintypes.DWORD]
+        kernel.CloseHandle.argtypes = [wintypes.HANDLE]
+        process = kernel.OpenProcess(0x1000, False, pid)  # PROCESS_QUERY_LIMITED_INFORMATION
+        if not process:
+            raise ctypes.WinError(ctypes.get_last_error())
+        try:
+            return _sid_of(process)
+        finally:
+            kernel.CloseHandle(process)
+
+    def _sid_of(process: int) -> str:
+        advapi, kernel = ctypes.WinDLL("advapi32"), ctypes.WinDLL("kernel32")
         kernel.CloseHandle.argtypes = [wintypes.HANDLE]
         kernel.LocalFree.argtypes = [ctypes.c_void_p]
         advapi.OpenProcessToken.argtypes = [wintypes.HANDLE, wintypes.DWORD, ctypes.c_void_p]
@@ -84,7 +103,7 @@ if sys.platform == "win32":
             wintypes.HANDLE, ctypes.c_int, ctypes.c_void_p, wintypes.DWORD, ctypes.c_void_p,
         ]  # fmt: skip
         token = wintypes.HANDLE()
-        if not advapi.OpenProcessToken(kernel.GetCurrentProcess(), 0x8, ctypes.byref(token)):  # TOKEN_QUERY
+        if not advapi.OpenProcessToken(process, 0x8, ctypes.byref(token)):  # TOKEN_QUERY
             raise ctypes.WinError()
         try:
             buffer = ctypes.create_string_buffer(256)  # TOKEN_USER: one pointer, flags and a SID of at most 68 bytes
