@@ -25,9 +25,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "fault",
         help="make the running lab misbehave; returns when in effect",
         description="Switches a fault of the running lab; returns when it is in effect. `jumpdeck lab faults` lists.",
-        epilog="example: jumpdeck lab fault cut@api 10",
+        epilog="example: jumpdeck lab fault cut@jump 10",
     )
-    fault.add_argument("fault", metavar="NAME[@PLACE]", help="the fault; without PLACE it hits every door")
+    fault.add_argument(
+        "fault",
+        metavar="NAME[@PLACE]",
+        help="the fault; without PLACE (api, jump, inner) every door that a client sees",
+    )
     fault.add_argument(
         "state", metavar="on|off|SECONDS", nargs="?", default="on", help="on (default), off, or how long"
     )
@@ -54,7 +58,7 @@ async def _serve(seed: int, *, until_stdin_closes: bool) -> int:
     from app.lab.practice import Lab
     from app.program_log import keep_from_terminal
 
-    keep_from_terminal("asyncio", "aiohttp")
+    keep_from_terminal("asyncio", "aiohttp", "asyncssh")
     async with Lab.open(seed=seed) as lab:
         if until_stdin_closes:
             _end_with_stdin(lab.ended)
@@ -91,12 +95,12 @@ def _print(line: str) -> None:
 def parse_fault(text: str, state: str) -> dict[str, Any]:
     """The request for `NAME[@PLACE]` and `on`, `off` or seconds. Raises UsageError; knows no lab."""
     from app.errors import UsageError
-    from app.lab.fault_names import LONGEST, find_fault, find_place
+    from app.lab.fault_names import LONGEST, find_fault, find_places
     from app.text import clean
 
     name, _, place = text.partition("@")
     fault = find_fault(name)
-    find_place(place or None)
+    find_places(fault, place or None)
     request: dict[str, Any] = {"command": "fault", "name": fault.name, "place": place or None, "on": state != "off"}
     if state in ("on", "off"):
         return request
@@ -130,14 +134,18 @@ def _faults() -> int:
             raise
         on = None
     width = max(len(fault.name) for fault in FAULTS)
+    places = max(len(" ".join(fault.places)) for fault in FAULTS)
     for fault in FAULTS:
-        state = ""
-        if on is not None and fault.name in on:
-            left = on[fault.name]
-            state = "  [on]" if left is None else f"  [on, {left:.0f} s left]"
-        _print(f"{fault.name:<{width}}  {fault.sentence}{state}")
+        state = "".join(
+            _state(place, on[label]) for place in fault.places if on and (label := fault.label(place)) in on
+        )
+        _print(f"{fault.name:<{width}}  {' '.join(fault.places):<{places}}  {fault.sentence}{state}")
     if on is None:
         from app.cli.frame import say
 
         say("No lab is running; start one with `jumpdeck lab`.")
     return 0
+
+
+def _state(place: str, left: float | None) -> str:
+    return f"  [on at {place}]" if left is None else f"  [on at {place}, {left:.0f} s left]"

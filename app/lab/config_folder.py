@@ -15,13 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 API_NAME = "lab-api.jumpdeck.internal"
-"""The private name of the lab's API server; no resolver knows it."""
+"""The private name of the lab's API server; no resolver knows it, only the jump boxes do."""
+
+INNER_NAME = "inner.jumpdeck.internal"
+"""The private name of the second jump box; only the first one knows it."""
+
+SSH_USER = "ops"
+"""The user of both jump boxes."""
 
 CONTEXTS = {"lab": "admin", "lab-restricted": "restricted", "lab-nobody": "nobody"}
-"""Contexts of the lab's kubeconfig and the user behind each."""
+"""Contexts of the lab's kubeconfig that go straight to the API server, and the user behind each."""
+
+PRIVATE_CONTEXT = "lab-private"
+"""The context whose server only the jump boxes reach; its user is the administrator."""
 
 _PREFIX = "jumpdeck-lab-"
-_OWN = ("config", "kubeconfig", "ca.pem", "server.pem", "server.key", "control.sock")
+_OWN = ("config", "kubeconfig", "ca.pem", "server.pem", "server.key", "jump.key", "control.sock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,11 @@ class LabFolder:
     @property
     def kubeconfig(self) -> Path:
         return self.root / "kubeconfig"
+
+    @property
+    def jump_key(self) -> Path:
+        """The private key for the jump box; its passphrase is in the lab's memory."""
+        return self.root / "jump.key"
 
     @property
     def lab_json(self) -> Path:
@@ -89,22 +103,36 @@ def _quoted(value: str | Path) -> str:
 
 
 def write_kubeconfig(folder: LabFolder, port: int, ca: Path, tokens: Mapping[str, str]) -> None:
-    """The kubeconfig of the lab: one cluster, a context per user. `tokens` is user name to token."""
+    """The kubeconfig of the lab: its API server straight and as the jump boxes see it. `tokens` is user to token."""
     lines = ["apiVersion: v1", "kind: Config", "clusters:", "- name: lab", "  cluster:"]
     lines += [f"    server: https://127.0.0.1:{port}", f"    certificate-authority: {_quoted(ca)}"]
-    lines += [f"    tls-server-name: {API_NAME}", "users:"]
+    lines += [f"    tls-server-name: {API_NAME}", f"- name: {PRIVATE_CONTEXT}", "  cluster:"]
+    lines += [f"    server: https://{API_NAME}", f"    certificate-authority: {_quoted(ca)}", "users:"]
     for user in CONTEXTS.values():
         lines += [f"- name: {user}", "  user:", f"    token: {_quoted(tokens[user])}"]
     lines.append("contexts:")
     for context, user in CONTEXTS.items():
         lines += [f"- name: {context}", f"  context: {{cluster: lab, user: {user}, namespace: default}}"]
-    lines.append("current-context: lab")
+    lines += [f"- name: {PRIVATE_CONTEXT}"]
+    lines += [f"  context: {{cluster: {PRIVATE_CONTEXT}, user: admin, namespace: default}}", "current-context: lab"]
     write_private(folder.kubeconfig, "\n".join(lines) + "\n")
 
 
-def write_profiles(folder: LabFolder) -> None:
-    """The lab's profiles: one per route that exists."""
-    lines = ["# Written by the lab; it goes when the lab ends.", "version = 1", "", "[profile.lab-direct]"]
-    lines += ['title = "Practice cluster, straight"', 'tags = ["practice"]']
-    lines.append(f'cluster = {{ kubeconfig = {_quoted(folder.kubeconfig)}, context = "lab" }}')
+def write_profiles(folder: LabFolder, jump_port: int, jump_fingerprint: str, inner_fingerprint: str) -> None:
+    """The lab's profiles: one per route that exists. Host keys are pinned, so nothing asks."""
+    lines = ["# Written by the lab; it goes when the lab ends.", "version = 1", "", "[hop.jump]"]
+    lines += [f'ssh = "{SSH_USER}@127.0.0.1:{jump_port}"', f"key = {_quoted(folder.jump_key)}"]
+    lines += [f'host-key = "{jump_fingerprint}"', "", "[hop.inner]", f'ssh = "{SSH_USER}@{INNER_NAME}"']
+    lines += ["password = true", f'host-key = "{inner_fingerprint}"']
+    lines += _profile(folder, "lab-direct", "Practice cluster, straight", "lab")
+    lines += _profile(folder, "lab-ssh", "Practice cluster, behind a jump box", PRIVATE_CONTEXT, "jump")
+    lines += _profile(folder, "lab-ssh-chain", "Practice cluster, behind two", PRIVATE_CONTEXT, "jump", "inner")
     write_private(folder.config / "profiles.toml", "\n".join(lines) + "\n")
+
+
+def _profile(folder: LabFolder, name: str, title: str, context: str, *hops: str) -> list[str]:
+    via = [f"via = {json.dumps(hops)}"] if hops else []
+    return [
+        "", f"[profile.{name}]", f'title = "{title}"', 'tags = ["practice"]',
+        f'cluster = {{ kubeconfig = {_quoted(folder.kubeconfig)}, context = "{context}" }}', *via,
+    ]  # fmt: skip

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 import struct
 from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 from app.tasks import TaskOwner
@@ -24,6 +27,11 @@ QUEUE = 64 * 1024
 
 DIAL_LIMIT = 5.0
 """Seconds to reach the emulator behind the door, on the same machine."""
+
+ProtocolFactory = Callable[[], asyncio.Protocol]
+
+Reach = Callable[[ProtocolFactory], Awaitable[None]]
+"""Connects the factory's protocol with what stands behind a door. Raises OSError."""
 
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: closing sends RST instead of FIN."""
@@ -152,13 +160,37 @@ class _Side(asyncio.Protocol):
         self.transport.abort()
 
 
-class Door:
-    """Listens on a loopback port of its own and relays to `host:port`. An async context manager."""
+def _reach_port(port: int) -> Reach:
+    async def reach(factory: ProtocolFactory) -> None:
+        await asyncio.get_running_loop().create_connection(factory, HOST, port)
 
-    def __init__(self, port: int, host: str = HOST) -> None:
-        self._target = (host, port)
+    return reach
+
+
+async def connect_pair(one: ProtocolFactory, other: ProtocolFactory) -> None:
+    """Connect two protocols over a pair of sockets that nobody else can reach. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    try:
+        await loop.create_connection(other, sock=theirs)
+        await loop.create_connection(one, sock=ours)
+    except BaseException:
+        ours.close()
+        theirs.close()
+        raise
+
+
+class Door:
+    """Relays to `behind`: a loopback port, or what connects. An async context manager.
+
+    It listens on a loopback port of its own; with `listens=False` nowhere, and the way in is `connect`.
+    """
+
+    def __init__(self, behind: int | Reach, *, listens: bool = True) -> None:
+        self._reach = behind if callable(behind) else _reach_port(behind)
+        self._listens = listens
         self.port = 0
-        """The port of the door; the same for its whole life, also after it was shut."""
+        """The port of the door; the same for its whole life, also after it was shut. 0 when it listens nowhere."""
         self.slow = False
         self.frozen = False
         self.sides: set[_Side] = set()
@@ -176,6 +208,8 @@ class Door:
         await self._owner.aclose()
 
     async def _listen(self) -> None:
+        if not self._listens:
+            return
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: _Side(self), HOST, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
@@ -184,6 +218,16 @@ class Door:
         if self._server is not None:
             self._server.close()
             self._server = None
+
+    async def connect(self, factory: ProtocolFactory) -> None:
+        """Come in as a client from inside the lab. Raises OSError, refused ones while the door is shut."""
+        loop = asyncio.get_running_loop()
+        if self._listens:
+            await loop.create_connection(factory, HOST, self.port)
+            return
+        if self._shut:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+        await connect_pair(factory, lambda: _Side(self))
 
     def accepted(self, side: _Side) -> None:
         """A client has come: connect it with the emulator."""
@@ -194,7 +238,7 @@ class Door:
         server.peer = client
         try:
             async with asyncio.timeout(DIAL_LIMIT):
-                await asyncio.get_running_loop().create_connection(lambda: server, *self._target)
+                await self._reach(lambda: server)
         except OSError:  # a time-out too
             client.reset()
             return

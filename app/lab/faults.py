@@ -1,4 +1,4 @@
-"""What can go wrong in the lab on demand: at the door (bytes), in the API server (answers) and on the nodes (logs)."""
+"""What can go wrong in the lab on demand: at the doors (bytes), in the SSH and API servers, on nodes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from aiohttp import web
 
 from app.errors import UsageError
 from app.lab.door import Door
-from app.lab.fault_names import LONGEST, Fault, find_fault, find_place
+from app.lab.fault_names import LONGEST, Fault, find_fault, find_places
+from app.lab.jump_box import JumpBox
 from app.lab.kubelet import Cluster
 from app.lab.statuses import status_response
 from app.lab.store import Users
 from app.tasks import TaskOwner
+
+Key = tuple[str, str]
+"""A fault's name and its place."""
 
 RETRY_AFTER = 1
 """Seconds in the Retry-After header of a throttled answer, as recorded."""
@@ -27,56 +31,69 @@ class FaultBoard:
         self._cluster = cluster
         self._users = users
         self._doors: dict[str, Door] = {}
-        self._on: dict[str, float | None] = {}
-        self._timers: dict[str, asyncio.Task[None]] = {}
+        self._boxes: dict[str, JumpBox] = {}
+        self._on: dict[Key, float | None] = {}
+        self._timers: dict[Key, asyncio.Task[None]] = {}
         self._owner = TaskOwner("lab faults")
 
     def add_door(self, place: str, door: Door) -> None:
         """Let a door take part."""
         self._doors[place] = door
 
+    def add_box(self, place: str, box: JumpBox) -> None:
+        """Let a jump box and its door take part."""
+        self._boxes[place] = box
+        self._doors[place] = box.door
+
     async def aclose(self) -> None:
         """Forget the ends that are due."""
         await self._owner.aclose()
 
     def active(self) -> dict[str, float | None]:
-        """The lasting faults that are on, with the seconds that they still last; None is until switched off."""
+        """The lasting faults that are on (`cut@jump`), with the seconds they still last; None is until switched off."""
         now = asyncio.get_running_loop().time()
-        return {name: None if due is None else max(due - now, 0.0) for name, due in self._on.items()}
+        return {
+            find_fault(name).label(place): None if due is None else max(due - now, 0.0)
+            for (name, place), due in self._on.items()
+        }
 
     async def switch(self, name: str, place: str | None = None, on: bool = True, seconds: float | None = None) -> Fault:
         """Switch a fault; it is in effect on return. With `seconds` it ends by itself. Raises UsageError."""
         fault = find_fault(name)
-        find_place(place)
+        places = find_places(fault, place, on=on)
         if seconds is not None and not 0 < seconds <= LONGEST:
             raise UsageError(
                 f"{seconds:g} is no length for a fault", f"Seconds from 0 to {LONGEST:g}.", code="JD-LAB-SECONDS"
             )
-        if (timer := self._timers.pop(fault.name, None)) is not None:
-            timer.cancel()
         if not fault.lasting:
             if on:
                 self._happen(fault.name)
             return fault
-        await self._apply(fault.name, on)
-        if not on:
-            self._on.pop(fault.name, None)
-            return fault
-        self._on[fault.name] = None if seconds is None else asyncio.get_running_loop().time() + seconds
-        if seconds is not None:
-            self._timers[fault.name] = self._owner.spawn(self._end(fault.name, seconds), name=f"end of {fault.name}")
+        for each in places:
+            await self._switch_at((fault.name, each), on, seconds)
         return fault
 
-    async def wait_ended(self, name: str) -> None:
-        """Wait until a fault that was switched on for some seconds has ended by itself."""
-        if (timer := self._timers.get(name)) is not None:
-            await asyncio.wait({timer})
+    async def _switch_at(self, key: Key, on: bool, seconds: float | None) -> None:
+        if (timer := self._timers.pop(key, None)) is not None:
+            timer.cancel()
+        await self._apply(key, on)
+        if not on:
+            self._on.pop(key, None)
+            return
+        self._on[key] = None if seconds is None else asyncio.get_running_loop().time() + seconds
+        if seconds is not None:
+            self._timers[key] = self._owner.spawn(self._end(key, seconds), name=f"end of {'@'.join(key)}")
 
-    async def _end(self, name: str, seconds: float) -> None:
+    async def wait_ended(self, name: str) -> None:
+        """Wait until a fault that was switched on for some seconds has ended by itself, wherever it was."""
+        if timers := {timer for key, timer in self._timers.items() if key[0] == name}:
+            await asyncio.wait(timers)
+
+    async def _end(self, key: Key, seconds: float) -> None:
         await asyncio.sleep(seconds)
-        await self._apply(name, False)
-        self._timers.pop(name, None)
-        self._on.pop(name, None)
+        await self._apply(key, False)
+        self._timers.pop(key, None)
+        self._on.pop(key, None)
 
     def _happen(self, name: str) -> None:
         once: dict[str, Callable[[], None]] = {
@@ -86,29 +103,28 @@ class FaultBoard:
         }
         once[name]()
 
-    async def _apply(self, name: str, on: bool) -> None:
-        for door in self._doors.values():
-            if name in ("cut", "refuse"):
-                await (door.shut(name) if on else door.unshut(name))
-                if name == "cut" and on:
-                    door.cut_streams()
-            elif name == "freeze":
-                door.set_frozen(on)
-            elif name == "slow":
-                door.set_slow(on)
+    async def _apply(self, key: Key, on: bool) -> None:
+        name, place = key
+        if (door := self._doors.get(place)) is not None:
+            await _apply_at_door(door, name, on)
+        if (box := self._boxes.get(place)) is not None:
+            (box.faults.add if on else box.faults.discard)(name)
+
+    def _answers(self, name: str) -> bool:
+        return (name, "api") in self._on
 
     async def answer(self, request: web.Request) -> web.Response | None:
         """The answer that replaces the real one, or None."""
         if not self._on:
             return None
-        if "error-500" in self._on:
+        if self._answers("error-500"):
             return status_response(500, "InternalError", "Internal error occurred: the lab was asked to fail")
-        if "throttle" in self._on and not _long_running(request):
+        if self._answers("throttle") and not _long_running(request):
             headers = {"Retry-After": str(RETRY_AFTER), "X-Content-Type-Options": "nosniff"}
             return web.Response(status=429, text="Too many requests, please try again later.\n", headers=headers)
-        if "expired-token" in self._on:
+        if self._answers("expired-token"):
             return status_response(401, "Unauthorized", "Unauthorized")
-        return await self._all_namespaces(request) if "forbidden-all" in self._on else None
+        return await self._all_namespaces(request) if self._answers("forbidden-all") else None
 
     async def _all_namespaces(self, request: web.Request) -> web.Response | None:
         token = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
@@ -130,6 +146,17 @@ class FaultBoard:
         )
         details = {**({"group": group} if group else {}), "kind": rest[0]}
         return status_response(403, "Forbidden", message, details, {"X-Content-Type-Options": "nosniff"})
+
+
+async def _apply_at_door(door: Door, name: str, on: bool) -> None:
+    if name in ("cut", "refuse"):
+        await (door.shut(name) if on else door.unshut(name))
+        if name == "cut" and on:
+            door.cut_streams()
+    elif name == "freeze":
+        door.set_frozen(on)
+    elif name == "slow":
+        door.set_slow(on)
 
 
 def _long_running(request: web.Request) -> bool:

@@ -15,19 +15,37 @@ from aiohttp import web
 
 from app.lab.api import make_app
 from app.lab.certificates import Certificates, make_certificates
-from app.lab.config_folder import CONTEXTS, LabFolder, lab_folder, write_kubeconfig, write_profiles
+from app.lab.config_folder import (
+    API_NAME,
+    CONTEXTS,
+    INNER_NAME,
+    SSH_USER,
+    LabFolder,
+    lab_folder,
+    write_kubeconfig,
+    write_profiles,
+)
 from app.lab.control import ControlServer, Request
 from app.lab.door import HOST, Door
 from app.lab.estate import Estate
 from app.lab.fault_names import FAULTS
 from app.lab.faults import FaultBoard
+from app.lab.jump_box import Admission, JumpBox
+from app.lab.jump_keys import make_login
 from app.lab.kubelet import Cluster
 from app.lab.log_files import FILE_LIMIT
 from app.lab.store import Store, Users
 from app.tasks import TaskOwner
+from app.text import clean
 
 SHUTDOWN_LIMIT = 1.0
 """Seconds that answers under way get when the lab ends; its door has reset them all before."""
+
+BANNER = (
+    "Practice jump box of the Jumpdeck lab: nothing behind it is real.\n"
+    "What follows tries to harm a terminal: \x1b]52;c;cm0gLXJmIC8=\x07\x1b[2J\x1b[31mred \u202edesrever\u202c\n"
+)
+"""What the jump box says before a login. A clipboard write, a cleared screen and reversed text come out harmless."""
 
 _log = logging.getLogger("app.lab.server")
 _log.addHandler(logging.NullHandler())  # else Python prints what nobody takes on standard error
@@ -47,6 +65,11 @@ class Lab:
         self.users = Users({token: user for user, token in self.tokens.items()})
         self.faults = FaultBoard(self.cluster, self.users)
         self.door: Door
+        """The door of the API server, for clients outside and for the jump boxes."""
+        self.jump: JumpBox
+        self.inner: JumpBox
+        """The second jump box; only the first one reaches it."""
+        self.login = make_login(folder)
         self.ended = asyncio.Event()
         """Set when somebody asked over the control channel that the lab ends."""
         self._folder = folder
@@ -78,6 +101,7 @@ class Lab:
             else:
                 lab.cluster.add_namespace("default")
             await lab._listen(stack)
+            await lab._open_jump_boxes(stack)
             stack.push_async_callback(lab.faults.aclose)
             await stack.enter_async_context(ControlServer(place, lab.handle))
             yield lab
@@ -93,7 +117,18 @@ class Lab:
         self.door = await stack.enter_async_context(Door(int(runner.addresses[0][1])))
         self.faults.add_door("api", self.door)
         write_kubeconfig(self._folder, self.door.port, self._certificates.ca, self.tokens)
-        write_profiles(self._folder)
+
+    async def _open_jump_boxes(self, stack: AsyncExitStack) -> None:
+        api = {(API_NAME, 443): self.door}
+        inside = Admission(SSH_USER, password=self.login.password)
+        self.inner = await stack.enter_async_context(JumpBox(inside, api, listens=False))
+        reaches = {**api, (INNER_NAME, 22): self.inner.door}
+        outside = Admission(SSH_USER, public_key=self.login.public)
+        self.jump = await stack.enter_async_context(JumpBox(outside, reaches, banner=BANNER))
+        self.faults.add_box("inner", self.inner)
+        self.faults.add_box("jump", self.jump)
+        keys = self.jump.host_key.fingerprint, self.inner.host_key.fingerprint
+        write_profiles(self._folder, self.jump.door.port, *keys)
 
     @property
     def config_dir(self) -> Path:
@@ -102,7 +137,7 @@ class Lab:
 
     @property
     def kubeconfig(self) -> Path:
-        """The kubeconfig with the contexts lab (admin), lab-restricted and lab-nobody."""
+        """The kubeconfig: lab (admin), lab-restricted, lab-nobody, and lab-private behind the jump box."""
         return self._folder.kubeconfig
 
     @property
@@ -122,7 +157,7 @@ class Lab:
         await self.faults.switch(name, place, on, seconds)
 
     async def handle(self, request: Request) -> dict[str, Any]:
-        """Answer a request of the control channel: ping, fault, faults or stop."""
+        """Answer a request of the control channel: ping, fault, faults, secret or stop."""
         command = request.get("command")
         if command == "fault":
             seconds = request.get("seconds")
@@ -133,13 +168,25 @@ class Lab:
                 bool(request.get("on", True)),
                 None if seconds is None else float(seconds),
             )
+        elif command == "secret":
+            return self._secret(str(request.get("name", "")))
         elif command == "stop":
             self.ended.set()
         elif command not in ("ping", "status", "faults"):
             return {"error": _unknown(str(command))}
-        known = [{"name": fault.name, "sentence": fault.sentence, "lasting": fault.lasting} for fault in FAULTS]
+        known = [
+            {"name": each.name, "sentence": each.sentence, "places": each.places, "lasting": each.lasting}
+            for each in FAULTS
+        ]
         facts = {"config_dir": str(self.config_dir), "kubeconfig": str(self.kubeconfig), "api": self.api_url}
         return {"ok": True, "faults": known, "on": self.faults.active(), **facts}
+
+    def _secret(self, name: str) -> dict[str, Any]:
+        if (value := self.login.secret(name)) is not None:
+            return {"ok": True, "value": value}
+        title = f"the lab has no secret {clean(name)!r}"
+        detail = "It has those that its own profiles need."
+        return {"error": {"title": title, "detail": detail, "hint": "", "code": "JD-LAB-SECRET", "exit_code": 1}}
 
 
 def _unknown(command: str) -> dict[str, Any]:

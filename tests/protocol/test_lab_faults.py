@@ -207,8 +207,26 @@ async def test_unknown_names_and_places_are_usage_errors(client: Client) -> None
         await client.lab.fault("cut", "moon")
     with pytest.raises(UsageError):
         await client.lab.fault("cut", seconds=-1)
-    await client.lab.fault("cut", "api")
-    assert list(client.lab.faults.active()) == ["cut"]
+    with pytest.raises(UsageError) as misplaced:
+        await client.lab.fault("throttle", "jump")
+    assert misplaced.value.detail == "throttle happens at: api."
+    assert client.lab.faults.active() == {}
+
+
+async def test_a_fault_hits_its_place_or_all_that_are_seen_from_outside(client: Client) -> None:
+    await client.lab.fault("cut", "jump")
+    assert list(client.lab.faults.active()) == ["cut@jump"]
+    assert await status(client) == 200
+    await client.lab.fault("cut", "inner")
+    await client.lab.fault("cut", seconds=60.0)
+    assert client.lab.faults.active().keys() == {"cut@jump", "cut@inner", "cut@api"}
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await status(client)
+    await client.lab.fault("cut", "api", on=False)
+    assert client.lab.faults.active().keys() == {"cut@jump", "cut@inner"}
+    assert await status(client) == 200
+    await client.lab.fault("cut", on=False)
+    assert client.lab.faults.active() == {}
 
 
 def test_numbers_are_names_too() -> None:

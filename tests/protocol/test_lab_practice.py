@@ -99,14 +99,18 @@ async def test_the_folder_is_private_and_complete_and_goes(tmp_path: Path) -> No
         assert not lab.kubeconfig.is_relative_to(lab.config_dir)
         for path in (root, lab.config_dir):
             assert stat.S_IMODE(path.stat().st_mode) == 0o700
-        for path in (lab.kubeconfig, lab.config_dir / "profiles.toml", lab.config_dir / "lab.json"):
+        for path in (lab.kubeconfig, lab.config_dir / "profiles.toml", lab.config_dir / "lab.json", root / "jump.key"):
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
         profiles = tomllib.loads((lab.config_dir / "profiles.toml").read_text())
         assert profiles["version"] == 1
         cluster = profiles["profile"]["lab-direct"]["cluster"]
         assert cluster == {"kubeconfig": str(lab.kubeconfig), "context": "lab"}
+        assert list(profiles["profile"]) == ["lab-direct", "lab-ssh", "lab-ssh-chain"]
+        assert "PRIVATE KEY" in (root / "jump.key").read_text()
         kubeconfig = yaml.safe_load(lab.kubeconfig.read_text())
-        assert {each["name"] for each in kubeconfig["contexts"]} == {"lab", "lab-restricted", "lab-nobody"}
+        assert {each["name"] for each in kubeconfig["contexts"]} == {
+            "lab", "lab-restricted", "lab-nobody", "lab-private",
+        }  # fmt: skip
         assert find_labs()[0].config == str(lab.config_dir)
     assert not root.exists()
     assert find_labs() == []
@@ -118,6 +122,23 @@ async def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> No
         async with Lab.open(folder=tmp_path, estate="none"):
             pass
     assert (tmp_path / "mine").read_text() == "mine"
+
+
+async def test_the_secrets_of_its_profiles_come_over_the_control_channel(tmp_path: Path) -> None:
+    async with Lab.open(folder=tmp_path / "lab", estate="none") as lab:
+
+        async def secret(name: str) -> dict[str, object]:
+            return await asyncio.to_thread(ask, find_lab(), {"command": "secret", "name": name})
+
+        key = tmp_path / "lab" / "jump.key"
+        assert await secret(f"passphrase {key}") == {"ok": True, "value": lab.login.passphrase}
+        inner = await secret("password ops@inner.jumpdeck.internal:22")
+        assert inner == {"ok": True, "value": lab.login.password}
+        assert lab.login.passphrase not in repr(lab.login)
+        for name in ("password ops@jump01:22", "passphrase /nowhere", "token lab-ssh", ""):
+            with pytest.raises(JumpdeckError) as unknown:
+                await secret(name)
+            assert unknown.value.code == "JD-LAB-SECRET"
 
 
 async def echo(request: dict[str, object]) -> dict[str, object]:
@@ -224,9 +245,12 @@ async def check_commands() -> None:
     assert await output("lab", "fault", "throttle@api", "60") == (0, "", "")
     code, out, _ = await output("lab", "faults")
     assert code == 0
-    assert re.search(r"^throttle .*\[on, \d+ s left\]$", out, re.MULTILINE)
-    assert re.search(r"^cut +resets all streams and refuses new ones$", out, re.MULTILINE)
+    assert re.search(r"^throttle .*\[on at api, \d+ s left\]$", out, re.MULTILINE)
+    assert re.search(r"^cut +api jump inner +resets all streams and refuses new ones$", out, re.MULTILINE)
     assert (await output("lab", "fault", "429", "off"))[0] == 0
+    assert (await output("lab", "fault", "slow@jump"))[0] == 0
+    assert re.search(r"^slow .*\[on at jump\]$", (await output("lab", "faults"))[1], re.MULTILINE)
+    assert (await output("lab", "fault", "slow", "off"))[0] == 0
     assert "[on" not in (await output("lab", "faults"))[1]
 
 
@@ -236,6 +260,7 @@ async def test_wrong_words_are_usage_errors_and_no_lab_is_said(monkeypatch: pyte
     assert "freeze" in err
     assert (await output("lab", "fault", "cut", "soon"))[0] == 2
     assert (await output("lab", "fault", "cut@moon"))[0] == 2
+    assert (await output("lab", "fault", "denied@api"))[0] == 2
     code, _, err = await output("lab", "fault", "cut")
     assert code == 1
     assert "JD-LAB-NONE" in err

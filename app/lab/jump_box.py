@@ -1,0 +1,131 @@
+"""A jump box of the lab: its door, who may log in, what it reaches, how it misbehaves and what it has counted.
+
+The SSH server itself (`app.lab.ssh_server`) and its library are loaded when the first client comes, so that a lab
+starts as quickly as before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import ipaddress
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from app.lab.door import Door, ProtocolFactory
+from app.lab.jump_keys import HostKey, make_host_key
+from app.tasks import TaskOwner
+
+NOT_SSH = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n400 Bad Request\n"
+"""What the fault `bad-banner` answers: a web server on the port where SSH was."""
+
+NOT_SSH_LIMIT = 10.0
+"""Seconds that a client of the fault `bad-banner` gets to hang up."""
+
+END_LIMIT = 1.0
+"""Seconds that connections get to end when the lab ends; their door has cut them all before."""
+
+SLOW_LOGIN = 5.0
+"""Seconds that the fault `slow-login` keeps a login waiting: longer than a person likes, shorter than any limit."""
+
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Who may log in: the user, with this public key (`ssh-ed25519 AAAA…`) or this password."""
+
+    user: str
+    public_key: str = ""
+    password: str = field(default="", repr=False)
+
+
+class JumpBox:
+    """One SSH server behind a door. An async context manager.
+
+    `reaches` are the names that it resolves and the doors behind them; all else is unknown or prohibited there.
+    """
+
+    def __init__(
+        self, admission: Admission, reaches: Mapping[Address, Door], *, banner: str = "", listens: bool = True
+    ) -> None:
+        self.admission = admission
+        self.banner = banner
+        self.host_key = make_host_key()
+        self.door = Door(self._reach, listens=listens)
+        self.faults: set[str] = set()
+        """Names of the faults of the server itself that are on (`app.lab.fault_names`)."""
+        self.logins = 0
+        """How often somebody was let in."""
+        self.refusals = 0
+        """How many connections ended without a login after a try: what a lockout counter would count."""
+        self.connections = 0
+        """How many clients have come, logged in or not."""
+        self.channels = 0
+        """Forwarded streams that are open now."""
+        self._reaches = dict(reaches)
+        self._other_key = make_host_key()
+        self._serving: set[asyncio.Task[None]] = set()
+        self._owner = TaskOwner("lab jump box")
+
+    async def __aenter__(self) -> JumpBox:
+        await self.door.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.door.__aexit__()
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=END_LIMIT)
+        await self._owner.aclose()
+
+    @property
+    def shown_key(self) -> HostKey:
+        """The host key that new clients see."""
+        return self._other_key if "host-key" in self.faults else self.host_key
+
+    def find(self, host: str, port: int) -> Door | None:
+        """The door behind an address as a client names it, a loopback one too; None when there is no such name."""
+        if (door := self._reaches.get((host.lower().rstrip("."), port))) is not None:
+            return door
+        if host in ("127.0.0.1", "localhost"):
+            return next((door for door in self._reaches.values() if door.port == port), None)
+        return None
+
+    async def _reach(self, factory: ProtocolFactory) -> None:
+        ours, theirs = socket.socketpair()
+        self.connections += 1
+        await asyncio.get_running_loop().create_connection(factory, sock=ours)
+        task = self._owner.spawn(self._serve(theirs), name="serve")
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    async def _serve(self, sock: socket.socket) -> None:
+        if "bad-banner" in self.faults:
+            await _answer_otherwise(sock)
+            return
+        await asyncio.to_thread(importlib.import_module, "app.lab.ssh_server")  # takes a moment, the first time
+        from app.lab import ssh_server
+
+        await ssh_server.serve(sock, self)
+
+
+def is_address(host: str) -> bool:
+    """Whether the host is an address, which needs no resolver."""
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(host)
+        return True
+    return host == "localhost"
+
+
+async def _answer_otherwise(sock: socket.socket) -> None:
+    """Say something that is not SSH, and wait for the client to hang up: an early close would reset its reading."""
+    loop = asyncio.get_running_loop()
+    sock.setblocking(False)
+    with sock, contextlib.suppress(OSError):  # a time-out too
+        async with asyncio.timeout(NOT_SSH_LIMIT):
+            await loop.sock_sendall(sock, NOT_SSH)
+            sock.shutdown(socket.SHUT_WR)
+            while await loop.sock_recv(sock, 4096):
+                pass
