@@ -13,6 +13,7 @@ from app.errors import ExitCode, JumpdeckError, RouteError
 
 if TYPE_CHECKING:
     import argparse
+    import asyncio
 
     from app.asking import Asker
     from app.rows import SessionState
@@ -154,20 +155,27 @@ async def open_profile_session(name: str, args: argparse.Namespace) -> AsyncIter
 
 
 async def wait_first_up(session: Session, limit: float) -> None:
-    """Wait until a session has come up, at most `limit` seconds; raises what kept it from that."""
+    """Wait until a session has come up, at most `limit` seconds, in which the time to answer questions does not count.
+
+    Raises what kept it from coming up.
+    """
     import asyncio
 
     from app.rows import SessionPhase
+    from app.session_states import STUCK, is_asking
 
-    stuck = {SessionPhase.FAILED, SessionPhase.NEEDS_TRUST, SessionPhase.NEEDS_SECRET, SessionPhase.NEEDS_SIGN_IN}
     progress = _Progress() if stderr_is_tty() else None
     last: JumpdeckError | None = None
     try:
-        async with asyncio.timeout(limit):
+        async with asyncio.timeout(limit) as clock:
             while (state := session.state).phase is not SessionPhase.UP:
+                if is_asking(state):
+                    if progress:
+                        progress.clear()
+                    await _stop_clock(clock, session)
+                    continue
                 last = state.error or last
-                if state.phase in stuck or (last and last.code == _REFUSED and state.tries >= REFUSED_TRIES):
-                    assert last is not None
+                if last and (state.phase in STUCK or (last.code == _REFUSED and state.tries >= REFUSED_TRIES)):
                     raise last
                 if progress:
                     progress.show(state)
@@ -185,6 +193,21 @@ async def wait_first_up(session: Session, limit: float) -> None:
     finally:
         if progress:
             progress.clear()
+
+
+async def _stop_clock(clock: asyncio.Timeout, session: Session) -> None:
+    """While a person is being asked, a time limit rests."""
+    import asyncio
+
+    from app.session_states import is_asking
+
+    loop = asyncio.get_running_loop()
+    end = clock.when()
+    left = None if end is None else end - loop.time()
+    clock.reschedule(None)
+    while is_asking(session.state):
+        await session.changed()
+    clock.reschedule(None if left is None else loop.time() + left)
 
 
 class _Progress:
@@ -209,6 +232,6 @@ class _Progress:
 
     def clear(self) -> None:
         if self._shown:
+            self._shown = False
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
-

@@ -11,6 +11,8 @@ from aiohttp import web
 
 from app.errors import JumpdeckError, Recovery
 from app.rows import SessionPhase, SessionState, StepState
+from app.session_asking import Desk
+from app.session_route import RouteGround
 from app.sessions import Session
 from app.tasks import Backoff
 from tests.fakes import SmallServer, profile_for
@@ -36,7 +38,7 @@ async def version(request: web.Request) -> web.StreamResponse:
 def session_for(folder: Path, port: int, *, token: str = "good") -> tuple[Session, list[SessionState]]:
     told: list[SessionState] = []
     profile = profile_for(folder, port, token=token)
-    session = Session(profile, asker=None, connects=asyncio.Semaphore(4), tell=told.append, backoff=Quick())
+    session = Session(profile, desk=Desk(), ground=RouteGround(None), tell=told.append, backoff=Quick())
     return session, told
 
 
@@ -126,7 +128,7 @@ async def test_retry_now_starts_again_after_a_failure(tmp_path: Path) -> None:
 async def test_an_illegal_move_raises(tmp_path: Path) -> None:
     session, _ = session_for(tmp_path, 1)
     with pytest.raises(RuntimeError, match="illegal move IDLE to UP"):
-        session._move(SessionPhase.UP)
+        session._board.move(SessionPhase.UP)
 
 
 

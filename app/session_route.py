@@ -1,0 +1,176 @@
+"""The route of one session: opened, kept while its connections live, and dialled by whoever reads through it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Hashable
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
+
+from app.errors import JumpdeckError, Recovery, RouteError
+
+if TYPE_CHECKING:
+    from app.asking import Asker
+    from app.dialer import Dialer, Hop, ProtocolFactory
+    from app.profiles.model import Profile
+    from app.routes.context import RouteContext
+    from app.routes.host_keys import HostKeys
+    from app.routes.route import Route
+    from app.routes.shared import SharedHops
+    from app.rows import HopState
+    from app.secrets import SecretSource
+    from app.session_asking import Attempt
+
+VERIFY_LIMIT = 3.0
+"""Seconds in which every connection of a route must answer: the slowest links have round trips below one second, and
+with two probes (20 s) a frozen link is still known within 30 s."""
+CLOSE_LIMIT = 2.0
+"""Seconds for the goodbyes of a route that is closed on purpose; part of the three that a clean end may take."""
+
+_log = logging.getLogger(__name__)
+
+StepShow = Callable[[str], AbstractAsyncContextManager[None]]
+
+
+class RouteGround:
+    """What the routes of one process share: connections, secrets, known servers. Made when first needed.
+
+    A console with direct routes alone loads nothing of SSH.
+    """
+
+    def __init__(self, asker: Asker | None, *, host_keys: HostKeys | None = None) -> None:
+        self._asker = asker
+        self._shared: SharedHops | None = None
+        self._secrets: SecretSource | None = None
+        self._host_keys = host_keys
+        self._lost: dict[Hashable, str] = {}
+
+    @property
+    def shared(self) -> SharedHops:
+        """The connections that several routes use."""
+        if self._shared is None:
+            from app.routes.shared import SharedHops
+
+            self._shared = SharedHops()
+        return self._shared
+
+    @property
+    def secrets(self) -> SecretSource:
+        """Where passwords, passphrases and tokens come from."""
+        if self._secrets is None:
+            from app.secrets import SecretSource
+
+            self._secrets = SecretSource(self._asker)
+        return self._secrets
+
+    def context(self, asker: Asker | None) -> RouteContext:
+        """What the hops of one session need."""
+        from app.routes.context import RouteContext
+
+        if self._host_keys is None:
+            from app.routes.host_keys import HostKeys
+
+            self._host_keys = HostKeys()
+        return RouteContext(asker=asker, secrets=self.secrets, host_keys=self._host_keys, lost=self._lost)
+
+
+class RouteKeeper:
+    """Dials through whatever carries the session now, so that readers keep one API client across reconnects."""
+
+    def __init__(self, profile: Profile, ground: RouteGround, asker: Asker | None) -> None:
+        self._profile, self._ground, self._asker = profile, ground, asker
+        self._route: Route | None = None
+        self._direct: Dialer | None = None
+        """What carries a route without hops, which nothing can be lost of."""
+
+    # -- as a Dialer ---------------------------------------------------------------------------------------------------
+
+    async def dial(self, host: str, port: int, factory: ProtocolFactory) -> asyncio.Transport:
+        """Open a stream at the far end. Raises RouteError, also while there is no route."""
+        carrier = self._direct if self._route is None else self._route.dialer
+        if carrier is None:
+            raise _not_open("it is being opened again")
+        return await carrier.dial(host, port, factory)
+
+    async def wait_lost(self) -> JumpdeckError:
+        """Return when a connection of the route has gone, with the reason."""
+        carrier = self._direct if self._route is None else self._route
+        return _not_open() if carrier is None else await carrier.wait_lost()
+
+    # -- for the session -----------------------------------------------------------------------------------------------
+
+    def hop_states(self) -> tuple[HopState, ...]:
+        """How every hop of the open route stands now; empty while there is none."""
+        return () if self._route is None else self._route.hop_states()
+
+    def hops(self, target: tuple[str, int]) -> tuple[Hop, ...]:
+        """The hops of the profile; `target` is the API server. Raises RouteError for a kind that is not built yet."""
+        if not self._profile.via:
+            return ()
+        from app.routes.build import build_hops
+
+        return build_hops(self._profile, target=target, context=self._ground.context(self._asker))
+
+    async def open(self, hops: tuple[Hop, ...], attempt: Attempt, show: StepShow) -> None:
+        """Have a route: the one there is when its connections answer, else a new one. Raises JumpdeckError."""
+        from app.routes.direct import DirectDialer
+
+        if not hops:
+            self._direct = DirectDialer()
+            return
+        if self._route is not None:
+            try:
+                async with show(hops[-1].label):
+                    await self.verify()
+                return
+            except JumpdeckError as error:  # verify has closed it
+                _log.debug("%s: the kept route is gone: %s", self._profile.name, error)
+        from app.routes.route import Route
+
+        keys = tuple(hop.key for hop in hops)
+        begun = 0
+
+        def step(label: str) -> AbstractAsyncContextManager[None]:
+            nonlocal begun
+            begun += 1
+            attempt.arrive(keys[:begun] if begun <= len(keys) and keys[begun - 1] is not None else ())
+            return show(label)
+
+        self._route = await Route.open(hops, DirectDialer(), self._ground.shared, step)
+        attempt.arrive(())
+
+    async def verify(self, limit: float = VERIFY_LIMIT) -> None:
+        """Have every connection answer. Raises the error of the one that does not, and closes the route then."""
+        if self._route is None:
+            return
+        try:
+            async with asyncio.timeout(limit + 1.0):
+                await self._route.verify(limit)
+        except TimeoutError:
+            await self.aclose()
+            raise _silent(limit) from None
+        except JumpdeckError:
+            await self.aclose()
+            raise
+
+    async def aclose(self) -> None:
+        """Close the route; connections that other sessions use stay."""
+        route, self._route, self._direct = self._route, None, None
+        if route is not None:
+            try:
+                async with asyncio.timeout(CLOSE_LIMIT):
+                    await route.aclose()
+            except TimeoutError:  # the far end says no goodbye; its connection was cut by the cancellation
+                return
+
+
+def _not_open(why: str = "") -> RouteError:
+    return RouteError("The route is not open", why, code="JD-ROUTE-NOT-OPEN", recovery=Recovery.TRANSIENT)
+
+
+def _silent(limit: float) -> RouteError:
+    return RouteError(
+        "The route stopped answering", f"no answer within {limit:.0f} s", "Jumpdeck tries again by itself.",
+        code="JD-ROUTE-SILENT", recovery=Recovery.TRANSIENT,
+    )  # fmt: skip
