@@ -1,92 +1,140 @@
-"""Questions to the person at the controlling terminal, never through standard input, which may be a pipe."""
+"""Questions to the person at the controlling terminal, one at a time, however many sessions ask."""
 
 from __future__ import annotations
 
-import getpass
-import sys
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
-from app.text import clean, clean_block
+from app.cli.terminal import read_answer
+from app.text import MAX_PROSE, clean, clean_block
 
 if TYPE_CHECKING:
+    import asyncio
+
     from app.asking import HostKeyQuestion, Prompt, SecretAnswer
     from app.trust import TrustedCommand
+
+T = TypeVar("T")
+
+_WITHDRAW_LIMIT = 1.0
+"""Seconds that a withdrawn question gets to put the terminal's modes back; it needs milliseconds."""
+KEEP_QUESTION = "Keep it in the operating system's store? [y/N] "
 
 
 def ask_line(question: str) -> str:
     """A visible answer from the controlling terminal; empty at end of file. Raises OSError without a terminal."""
-    if sys.platform == "win32":
-        with open("CONOUT$", "w", encoding="utf-8") as out, open("CONIN$", encoding="utf-8") as answers:
-            out.write(clean_block(question))
-            out.flush()
-            return answers.readline().strip()
-    with open("/dev/tty", "r+b", buffering=0) as terminal:
-        terminal.write(clean_block(question).encode())
-        return terminal.readline().decode("utf-8", "replace").strip()
+    return (read_answer(question) or "").strip()
 
 
 class TerminalAsker:
-    """Asks off the loop, so that a slow typist holds up nothing else."""
+    """Asks off the loop, so that a slow typist holds up nothing else. A cancelled question restores the terminal."""
+
+    def __init__(self) -> None:
+        self._turn: asyncio.Lock | None = None
 
     async def ask_secret(self, what: str, *, may_keep: bool = False) -> SecretAnswer | None:
-        """A hidden answer, kept in memory only; None when nothing was typed."""
-        import asyncio
-
+        """A hidden answer; None when nothing was typed. With `may_keep`, `y` or `yes` then stores it for good."""
         from app.asking import SecretAnswer
 
-        try:
-            answer = await asyncio.to_thread(getpass.getpass, f"{clean(what)}: ")
-        except (EOFError, OSError):
-            return None
-        return SecretAnswer(answer) if answer else None
+        def ask(stop: int | None) -> SecretAnswer | None:
+            answer = read_answer(f"{clean(what)}: ", hidden=True, stop=stop)
+            if not answer:
+                return None
+            keep = may_keep and (read_answer(KEEP_QUESTION, stop=stop) or "").strip().lower() in ("y", "yes")
+            return SecretAnswer(answer, keep)
+
+        return await self._ask(ask)
 
     async def ask_trust(self, command: TrustedCommand) -> bool:
         """Show exactly what would run; only the word `trust` counts as yes."""
-        import asyncio
-
         question = f"{command.describe()}\nType `trust` to let it run: "
-        try:
-            return await asyncio.to_thread(ask_line, question) == "trust"
-        except OSError:
-            return False
+        return await self._ask_line(question) == "trust"
 
     async def ask_host_key(self, question: HostKeyQuestion) -> bool:
         """Show the key; the last four characters of its fingerprint, or `trust`, count as yes."""
-        import asyncio
-
         lines = [
             f"{question.host} ({question.address}) is not known yet. It shows this {question.key_type} key:",
             f"  {question.fingerprint}",
+            *([f"  trust is kept under the name {question.alias}"] if question.alias else []),
             *(f"  {note}" for note in question.notes),
             f"Compare it, then type its last four characters ({question.proof}) or `trust`: ",
         ]
-        try:
-            typed = await asyncio.to_thread(ask_line, "\n".join(lines))
-        except OSError:
-            return False
-        return typed in (question.proof, "trust")
+        return await self._ask_line("\n".join(lines)) in (question.proof, "trust")
 
     async def ask_prompts(
         self, server: str, title: str, instructions: str, prompts: tuple[Prompt, ...]
     ) -> tuple[str, ...] | None:
-        """Each of the server's prompts in turn; None at end of file."""
-        import asyncio
+        """Each of the server's prompts in turn, labelled as its words; None at end of file."""
+        heading = "".join(f"{line}\n" for text in (title, instructions) if text for line in labelled(server, text))
 
-        def ask() -> tuple[str, ...] | None:
+        def ask(stop: int | None) -> tuple[str, ...] | None:
             answers = []
-            heading = "\n".join(f"[from {server}] {line}" for line in (title, instructions) if line)
             for number, prompt in enumerate(prompts):
-                text = f"[from {server}] {prompt.text} "
-                shown = f"{heading}\n{text}" if heading and number == 0 else text
-                answers.append(ask_line(shown) if prompt.echo else getpass.getpass(clean_block(shown)))
+                text = "\n".join(labelled(server, prompt.text)) or f"[from {clean(server)}]"
+                shown = f"{heading if number == 0 else ''}{text.rstrip()} "
+                answer = read_answer(shown, hidden=not prompt.echo, stop=stop)
+                if answer is None:
+                    return None
+                answers.append(answer)
             return tuple(answers)
 
-        try:
-            return await asyncio.to_thread(ask)
-        except (EOFError, OSError):
-            return None
+        return await self._ask(ask)
 
     def tell(self, server: str, text: str) -> None:
         """A banner goes to standard error, line by line, with its speaker's name."""
-        for line in clean_block(text).splitlines():
-            sys.stderr.write(f"[from {clean(server)}] {line}\n")
+        from app.cli.frame import say
+
+        for line in labelled(server, text):
+            say(line)
+
+    def note(self, text: str) -> None:
+        """A sentence of Jumpdeck's own, on standard error."""
+        from app.cli.frame import say
+
+        say(f"jumpdeck: {clean(text)}")
+
+    async def _ask_line(self, question: str) -> str:
+        def ask(stop: int | None) -> str | None:
+            return read_answer(question, stop=stop)
+
+        return (await self._ask(ask) or "").strip()
+
+    async def _ask(self, ask: Callable[[int | None], T | None]) -> T | None:
+        """Run one question in a thread of its own, when no other is open. None without a terminal.
+
+        When it is cancelled (a signal, a session that closes, no answer in time), the thread is told and puts the
+        terminal back before the cancellation goes on. Windows: the console's modes are not ours to restore, and the
+        thread is left behind at its key.
+        """
+        import asyncio
+
+        from app.tasks import in_own_thread, spawn
+
+        if self._turn is None:
+            self._turn = asyncio.Lock()
+        async with self._turn:
+            reading, writing = os.pipe()
+            asking = spawn(in_own_thread(lambda: ask(reading), name="question"), name="question")
+            try:
+                return await asyncio.shield(asking)
+            except OSError:
+                return None
+            except asyncio.CancelledError:
+                os.write(writing, b"x")
+                await asyncio.wait({asking}, timeout=_WITHDRAW_LIMIT)
+                if asking.done() and not asking.cancelled():
+                    asking.exception()  # `Stopped`, as told
+                raise
+            finally:
+                if asking.done():  # else its thread still looks at the pipe
+                    os.close(reading)
+                os.close(writing)
+
+
+def labelled(server: str, text: str) -> list[str]:
+    """A server's words, line by line, harmless, with their speaker before each; at most `MAX_PROSE` characters."""
+    shown = clean_block(text)
+    if len(shown) > MAX_PROSE:
+        shown = shown[: MAX_PROSE - 1] + "…"
+    return [f"[from {clean(server)}] {line}" for line in shown.splitlines()]
