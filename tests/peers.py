@@ -14,12 +14,13 @@ import pytest
 
 def require(*names: str) -> str:
     """The path of the first program; skips, or fails under REQUIRE_PEERS=1, when any of them is missing."""
-    missing = [name for name in names if shutil.which(name) is None]
+    places = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+    missing = [name for name in names if shutil.which(name, path=places) is None]
     if missing:
         message = f"needs {', '.join(missing)} on PATH"
         if os.environ.get("REQUIRE_PEERS") == "1":
             pytest.fail(message)
         pytest.skip(message)
-    path = shutil.which(names[0])
+    path = shutil.which(names[0], path=places)
     assert path is not None
     return path

@@ -1,0 +1,64 @@
+"""A server of plain bytes in a process of its own: what stands behind a tunnel when the tunnel is measured.
+
+`python -m bench.byte_server` prints one line `ready PORT` and serves until its standard input ends. The first line of
+a connection says what it is for: `down N` sends N bytes, `up N` takes N bytes and answers `.`, `echo` sends every
+byte back, `web` answers each request line with a head and a body in two writes, as HTTP servers do.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+
+BLOCK = bytes(1 << 20)
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 512\r\n\r\n"
+BODY = b"{" + b" " * 510 + b"}"
+
+
+def serve(connection: socket.socket) -> None:
+    """Do what the first line asks, until the client goes."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    reader = connection.makefile("rb")
+    try:
+        what, _, count = reader.readline().decode().strip().partition(" ")
+        if what == "down":
+            left = int(count)
+            while left:
+                left -= connection.send(BLOCK[: min(left, len(BLOCK))])
+            reader.read(1)
+        elif what == "up":
+            left = int(count)
+            while left:
+                left -= len(reader.read1(min(left, 1 << 20)))
+            connection.sendall(b".")
+            reader.read(1)
+        elif what == "web":
+            while reader.readline():
+                connection.sendall(HEAD)
+                connection.sendall(BODY)
+        else:
+            while data := reader.read1(1 << 16):
+                connection.sendall(data)
+    except (OSError, ValueError):
+        pass
+    finally:
+        connection.close()
+
+
+def main() -> None:
+    listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+    sys.stdout.write(f"ready {listener.getsockname()[1]}\n")
+    sys.stdout.flush()
+
+    def accept() -> None:
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
