@@ -17,10 +17,19 @@ def require(*names: str) -> str:
     places = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
     missing = [name for name in names if shutil.which(name, path=places) is None]
     if missing:
-        message = f"needs {', '.join(missing)} on PATH"
-        if os.environ.get("REQUIRE_PEERS") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
+        _lacking(f"needs {', '.join(missing)} on PATH")
     path = shutil.which(names[0], path=places)
     assert path is not None
     return path
+
+
+def require_root() -> None:
+    """For tests that act as a second user."""
+    if not hasattr(os, "getuid") or os.getuid() != 0:
+        _lacking("needs to run as root, to act as another user")
+
+
+def _lacking(message: str) -> None:
+    if os.environ.get("REQUIRE_PEERS") == "1":
+        pytest.fail(message)
+    pytest.skip(message)
