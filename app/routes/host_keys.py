@@ -165,11 +165,19 @@ class Finding(Record):
 
 
 class HostKeyCheck:
-    """All that is known of one server, read before the connection is made."""
+    """All that is known of one server, read before the connection is made.
 
-    def __init__(self, server: Server, found: Lookup, *, certificates: bool = True) -> None:
+    A hop connects with `known_hosts=([], [], check.revoked())`, `server_host_key_algs=check.algorithms`, and with the
+    alias, if there is one, as `host_key_alias`; its SSHClient answers from `judge` and `judge_authority` and keeps the
+    finding. When asyncssh raises HostKeyNotVerifiable, `after_refusal` says whether to connect once more.
+    """
+
+    def __init__(
+        self, server: Server, found: Lookup, *, certificates: bool = True, certificate_revoked: bool = False
+    ) -> None:
         self.server = server
         self._found = found
+        self._certificate_revoked = certificate_revoked
         self._certificates = certificates and not server.pin and server.policy != "pinned" and any(
             key.marker is Marker.AUTHORITY for key in self._all()
         )  # fmt: skip
@@ -178,15 +186,16 @@ class HostKeyCheck:
         them to asyncssh as `server_host_key_algs`."""
 
     def revoked(self) -> list[asyncssh.SSHKey]:
-        """The third list of asyncssh's `known_hosts`, `([], [], check.revoked())`; it never makes the list empty.
+        """The third list of asyncssh's `known_hosts`, `([], [], check.revoked())`.
 
         It matters for certificates only: asyncssh asks about their authority and never shows us the key inside.
         """
         import asyncssh
 
         keys = []
+        authorities = {key.blob for key in self._all() if key.marker is Marker.AUTHORITY}  # judge_authority says so
         for key in self._all() if self._certificates else ():
-            if key.marker is Marker.REVOKED:
+            if key.marker is Marker.REVOKED and key.blob not in authorities:
                 try:
                     text = f"{key.key_type} {base64.b64encode(key.blob).decode()}"
                     keys.append(asyncssh.import_public_key(text))
@@ -194,13 +203,15 @@ class HostKeyCheck:
                     continue  # nor can asyncssh be shown such a key
         return keys
 
-    def after_refusal(self) -> HostKeyCheck | None:
-        """What to do when asyncssh raised HostKeyNotVerifiable and no `Finding` says CHANGED or REVOKED.
+    def after_refusal(self, finding: Finding | None) -> HostKeyCheck | None:
+        """What to do when asyncssh raised HostKeyNotVerifiable, after `finding` (None: it never asked us).
 
-        With another check: connect once more with it. A certificate was no good (its authority, names or dates), and
-        OpenSSH then goes on with the plain key. None: the finding stands.
+        A check: connect once more with it. A certificate was no good (its authority, names or dates), and OpenSSH then
+        goes on with the plain key. None: the finding stands, and there is one.
         """
-        return HostKeyCheck(self.server, self._found, certificates=False) if self._certificates else None
+        if not self._certificates or (finding is not None and finding.verdict in (Verdict.CHANGED, Verdict.REVOKED)):
+            return None
+        return HostKeyCheck(self.server, self._found, certificates=False, certificate_revoked=finding is None)
 
     def judge(self, key: asyncssh.SSHKey) -> Finding:
         """The verdict on a plain key."""
@@ -209,6 +220,8 @@ class HostKeyCheck:
         plain = [known for known in self._found.plain_name if known.marker is Marker.HOST]
         if revoking := self._revoking(blob):
             return self._finding(Verdict.REVOKED, key, revoking)
+        if self._certificate_revoked:
+            return self._authority_revoked(key)
         if self.server.pin is not None or self.server.policy == "pinned":
             fits = self.server.pin == known_hosts.fingerprint(blob)
             return self._finding(Verdict.KNOWN if fits else Verdict.CHANGED, key)
@@ -239,6 +252,15 @@ class HostKeyCheck:
 
     def _revoking(self, blob: bytes) -> list[KnownKey]:
         return [known for known in self._all() if known.marker is Marker.REVOKED and known.blob == blob]
+
+    def _authority_revoked(self, key: asyncssh.SSHKey) -> Finding:
+        """asyncssh refused a certificate by our list of revoked keys, and the plain key is not on it: its signer is."""
+        lines = [known for known in self._all() if known.marker is Marker.REVOKED]
+        keys = dict.fromkeys((known.kind, known.fingerprint) for known in lines)
+        return replace(
+            self._finding(Verdict.REVOKED, key, lines), authority=True,
+            key_type=", ".join(kind for kind, _ in keys), fingerprint=" or ".join(each for _, each in keys),
+        )  # fmt: skip
 
     def _finding(
         self, verdict: Verdict, key: asyncssh.SSHKey, known: list[KnownKey] | None = None, notes: tuple[str, ...] = ()
