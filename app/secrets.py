@@ -181,7 +181,7 @@ class SecretSource:
             raise _needed(item, why or ("the lab has none" if not self._store.asks else "nobody can be asked"))
         may_keep = await self._may_keep(who)
         if why:
-            _note(who, f"{item.what}: {why}")
+            self._note(who, f"{item.what}: {why}")
         answer = await who.ask_secret(item.what, may_keep=may_keep)
         if answer is None or not answer.value:
             raise _needed(item, "none was given")
@@ -194,14 +194,14 @@ class SecretSource:
         status = await self._store.status()
         if not status.usable and not self._said:
             self._said = True
-            _note(who, f"secrets are kept in memory only: no usable secret store here ({status.why})")
+            self._note(who, f"secrets are kept in memory only: no usable secret store here ({status.why})")
         return status.usable
 
     async def _keep(self, item: SecretItem, secret: Secret, who: Asker) -> None:
         try:
             await self._store.set(item.name, secret)
         except JumpdeckError as error:
-            _note(who, f"{item.what}: kept in memory only: {error}")
+            self._note(who, f"{item.what}: kept in memory only: {error}")
         else:
             self._kept.add(item.name)
 
@@ -215,13 +215,15 @@ class SecretSource:
             self._kept.discard(item.name)
             self._store.drop(item.name)
 
+    def _note(self, who: Asker, text: str) -> None:
+        """Tell the person something that is no question; askers without a place for it stay silent."""
+        from app.asking import Notes
 
-def _note(who: Asker, text: str) -> None:
-    """Tell the person something that is no question; askers without a place for it stay silent."""
-    from app.asking import Notes
-
-    if isinstance(who, Notes):
-        who.note(text)
+        candidates: tuple[object, ...] = (who, self._asker)  # the session's own asker has no place for it
+        for asker in candidates:
+            if isinstance(asker, Notes):
+                asker.note(text)
+                return
 
 
 def _needed(item: SecretItem, why: str) -> SignInError:

@@ -13,12 +13,13 @@ _FOREIGN = ("KUBECONFIG", "HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_prox
 
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Configuration, state and home folders of this test alone; no proxy, kubeconfig or editor from outside."""
+    """Folders and home of this test alone; no secret store, proxy, kubeconfig or editor from outside."""
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("JUMPDECK_CONFIG_DIR", str(tmp_path / "config"))
     monkeypatch.setenv("JUMPDECK_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")  # never the person's own store
     for name in _FOREIGN:
         monkeypatch.delenv(name, raising=False)
     os.umask(0o077)

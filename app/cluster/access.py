@@ -18,7 +18,7 @@ from app.errors import ProfileError, Recovery, SignInError
 from app.files import read_private
 from app.profiles.model import ArcCluster, KubeconfigCluster, NetworkHop, Profile, ServerCluster
 from app.records import Record, field
-from app.secrets import MEMORY, Secret
+from app.secrets import MEMORY, Secret, SecretItem, SecretSource, token_name
 from app.text import clean
 
 TOKEN_FILE_AGE = 60.0
@@ -145,39 +145,29 @@ class TokenFileCredentials:
 
 
 class AskedTokenCredentials:
-    """A bearer token that a person types; kept in memory, forgotten when the cluster refuses it."""
+    """A bearer token out of the secret store, or that a person types; never used again once the cluster refused it."""
 
-    def __init__(self, profile: str, asker: Asker | None) -> None:
-        self._profile = profile
+    def __init__(self, profile: str, asker: Asker | None, secrets: SecretSource | None = None) -> None:
+        self._item = SecretItem(token_name(profile), f"Token for {profile}")
         self._asker = asker
-        self._lock = asyncio.Lock()
+        self._secrets = secrets or SecretSource(asker)
 
     @property
     def expires_at(self) -> float | None:
-        token = MEMORY.get(self._profile)
+        token = MEMORY.get(self._item.name)
         return token_expiry(token) if token else None
 
     async def headers(self) -> dict[str, str]:
-        async with self._lock:
-            token = MEMORY.get(self._profile)
-            if token is None:
-                token = await self._ask()
-                MEMORY.keep(self._profile, token)
-        return _bearer(token)
+        token = await self._secrets.get(self._item, asker=self._asker)
+        try:
+            return _bearer(Secret(token.reveal().strip()))
+        except SignInError:
+            self._secrets.refused(self._item)  # the next need asks anew
+            raise
 
     async def refresh(self) -> bool:
-        MEMORY.forget(self._profile)  # a wrong token is asked for again at the next try, not in the middle of this one
+        self._secrets.refused(self._item)  # asked for again at the next try, not in the middle of this one
         return False
-
-    async def _ask(self) -> Secret:
-        answer = await self._asker.ask_secret(f"Token for {self._profile}") if self._asker else None
-        if answer is None or not answer.value.strip():
-            raise SignInError(
-                "A token is needed", f"profile {self._profile} has auth = \"token\"",
-                "Run the command in a terminal without --no-input; it asks for the token.",
-                code="JD-SIGN-IN-TOKEN", layer="token", recovery=Recovery.NEEDS_PERSON,
-            )  # fmt: skip
-        return Secret(answer.value.strip())
 
 
 def _bearer(token: Secret) -> dict[str, str]:
@@ -203,13 +193,15 @@ def token_expiry(token: Secret) -> float | None:
         return None
 
 
-async def resolve_access(profile: Profile, *, asker: Asker | None) -> Access:
-    """What a client of the profile's cluster needs. Raises ProfileError or SignInError."""
+async def resolve_access(profile: Profile, *, asker: Asker | None, secrets: SecretSource | None = None) -> Access:
+    """What a client of the profile's cluster needs; `secrets` is the process's own source. Raises ProfileError or
+    SignInError.
+    """
     cluster = profile.cluster
     if isinstance(cluster, KubeconfigCluster):
         return await _from_kubeconfig(profile, cluster, asker)
     if isinstance(cluster, ServerCluster) and cluster.auth == "token":
-        return await asyncio.to_thread(_from_server, profile, cluster, asker)
+        return await asyncio.to_thread(_from_server, profile, cluster, asker, secrets)
     kind = "Azure Arc" if isinstance(cluster, ArcCluster) else "Azure"
     raise SignInError(
         "This version cannot sign in to Azure yet", f"profile {profile.name} wants an {kind} sign-in",
@@ -274,7 +266,7 @@ async def _credentials(
     return NoCredentials(), lambda: fixed
 
 
-def _from_server(profile: Profile, cluster: ServerCluster, asker: Asker | None) -> Access:
+def _from_server(profile: Profile, cluster: ServerCluster, asker: Asker | None, secrets: SecretSource | None) -> Access:
     def error(why: str, hint: str) -> ProfileError:
         return ProfileError(f"Profile {profile.name} cannot be used", f"cluster.server: {why}", hint,
                             code="JD-PROFILE-SERVER")  # fmt: skip
@@ -288,7 +280,7 @@ def _from_server(profile: Profile, cluster: ServerCluster, asker: Asker | None) 
         port=port,
         tls_name=cluster.tls_server_name or host,
         context_factory=lambda: tls.make_context(ca, None, ca_from=str(ca_file)),
-        credentials=AskedTokenCredentials(profile.name, asker),
+        credentials=AskedTokenCredentials(profile.name, asker, secrets),
         cluster_label=clean(host),
         identity_label="token",
         proxy=_proxy(profile, host, None, cluster.server),

@@ -170,7 +170,7 @@ async def test_a_token_is_asked_for_once_and_again_after_a_refusal() -> None:
     assert not await access.credentials.refresh()
     with pytest.raises(SignInError) as caught:
         await again.credentials.headers()
-    assert (caught.value.code, int(caught.value.exit_code)) == ("JD-SIGN-IN-TOKEN", 4)
+    assert (caught.value.code, int(caught.value.exit_code)) == ("JD-SECRET-NEEDED", 4)
     assert await access.credentials.headers() == {"Authorization": "Bearer second"}
     await access.credentials.refresh()
 
