@@ -2,26 +2,58 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from app.dialer import Hop
 from app.errors import RouteError
 from app.profiles.model import BastionHop, HopSpec, InvokeHop, NetworkHop, Profile, ProxyHop, SshHop
 from app.routes.network import NetworkDial
 from app.routes.proxy import ProxyDial
 
+if TYPE_CHECKING:
+    from app.routes.context import RouteContext
 
-def build_hops(profile: Profile) -> tuple[Hop, ...]:
-    """The hops of `via`, in order. Raises RouteError (JD-ROUTE-NOT-BUILT) for a kind that has no route yet."""
-    return tuple(_hop(profile, spec) for spec in profile.via)
+_LATER = {BastionHop: "Bastion", InvokeHop: "command invoke"}
 
 
-def _hop(profile: Profile, spec: HopSpec) -> Hop:
+def check_built(profile: Profile) -> None:
+    """Raise RouteError (JD-ROUTE-NOT-BUILT) when a hop of the profile is of a kind that has no route yet."""
+    for spec in profile.via:
+        if (kind := _LATER.get(type(spec))) is not None:
+            raise RouteError(
+                f"This version has no {kind} route yet", f"profile {profile.name} goes via {kind}",
+                "Reach the cluster without that hop: an SSH server, a VPN or another network.",
+                code="JD-ROUTE-NOT-BUILT",
+            )  # fmt: skip
+
+
+def build_hops(
+    profile: Profile, *, target: tuple[str, int] | None = None, context: RouteContext | None = None
+) -> tuple[Hop, ...]:
+    """The hops of `via`, in order. Loads no SSH library.
+
+    `target` is host and port of the API server at the end of the route, for a hop that looks whether it is near.
+    Without `context` nobody is asked. Raises RouteError (JD-ROUTE-NOT-BUILT) for a kind that has no route yet.
+    """
+    check_built(profile)
+    return tuple(_hop(profile, spec, target, context) for spec in profile.via)
+
+
+def _hop(profile: Profile, spec: HopSpec, target: tuple[str, int] | None, context: RouteContext | None) -> Hop:
     if isinstance(spec, NetworkHop):
-        return NetworkDial(spec)
+        return NetworkDial(spec, target=target)
     if isinstance(spec, ProxyHop):
         return ProxyDial(spec.proxy)
-    kind = {SshHop: "SSH", BastionHop: "Bastion", InvokeHop: "command invoke"}[type(spec)]
-    raise RouteError(
-        f"This version has no {kind} route yet", f"profile {profile.name} goes via {kind}",
-        "Reach the cluster directly: a profile without that hop, over a VPN or another network.",
-        code="JD-ROUTE-NOT-BUILT",
-    )  # fmt: skip
+    assert isinstance(spec, SshHop), "check_built refuses the others"
+    from app.routes.ssh import SshDial
+
+    policy = profile.host_keys or ("strict" if profile.production else "ask")
+    return SshDial(spec, context or _nobody(), profile=profile.name, policy=policy)
+
+
+def _nobody() -> RouteContext:
+    from app.routes.context import RouteContext
+    from app.routes.host_keys import HostKeys
+    from app.secrets import SecretSource
+
+    return RouteContext(None, SecretSource(None), HostKeys())

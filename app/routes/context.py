@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
-from app.records import Record
+from app.records import Record, field
 
 if TYPE_CHECKING:
     from app.asking import Asker
@@ -13,8 +14,10 @@ if TYPE_CHECKING:
 
 
 class RouteContext(Record):
-    """One per session; `secrets` and `host_keys` are the process's own and shared by all sessions."""
+    """One per session; `secrets`, `host_keys` and `lost` are the process's own and shared by all sessions."""
 
     asker: Asker | None
     secrets: SecretSource
     host_keys: HostKeys
+    lost: dict[Hashable, str] = field(default_factory=dict, repr=False)
+    """By hop, which of its servers was lost last: the others are tried before it."""

@@ -22,11 +22,15 @@ _ELSEWHERE = "192.0.2.1"
 class NetworkDial:
     """The `network` hop. With `expect` it checks, without a packet to the server, that the way leads into the range.
 
-    `way` tells the local address from which packets to an address would leave, or None.
+    `target` is host and port of the API server at the end of the route. `way` tells the local address from which
+    packets to an address would leave, or None.
     """
 
-    def __init__(self, spec: NetworkHop, *, way: Callable[[str], str | None] | None = None) -> None:
+    def __init__(
+        self, spec: NetworkHop, *, target: tuple[str, int] | None = None, way: Callable[[str], str | None] | None = None
+    ) -> None:
         self._spec = spec
+        self._target = target
         self._way = way or source_address
 
     @property
@@ -41,7 +45,7 @@ class NetworkDial:
     @asynccontextmanager
     async def open(self, through: Dialer) -> AsyncIterator[Dialer]:
         """Yield the dialer of before. Raises RouteError: JD-NETWORK-DOWN, JD-NETWORK-PUBLIC or JD-NETWORK-NO-NAME."""
-        target: tuple[str, int] | None = getattr(through, "target", None)
+        target: tuple[str, int] | None = self._target or getattr(through, "target", None)
         if self._spec.expect is not None and target is not None:
             await self._check(self._spec.expect, *target)
         yield through

@@ -1,0 +1,122 @@
+"""The open hops of one session, folded: a dialer at the far end, how each hop is, and the end of all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+
+from msgspec.structs import replace
+
+from app.dialer import Connection, Dialer, Hop
+from app.errors import JumpdeckError
+from app.routes.shared import Keys, SharedHop, SharedHops
+from app.rows import HopState
+from app.tasks import TaskOwner
+
+StepOf = Callable[[str], AbstractAsyncContextManager[None]]
+"""Shows one step of connecting by its label, with its time, and what fails in it."""
+
+
+class _OpenHop:
+    """One hop of this route: shared, or entered for it alone."""
+
+    def __init__(self, hop: Hop, dialer: Dialer, shared: SharedHop | None) -> None:
+        self.label, self.dialer, self.shared = hop.label, dialer, shared
+        self.since = time.time()
+
+    def state(self) -> HopState:
+        if not isinstance(self.dialer, Connection):
+            return HopState(label=self.label, since=self.since)
+        facts = self.dialer.facts()
+        users = self.shared.users if self.shared is not None else 1
+        if users < 2:
+            return facts
+        return replace(facts, note=", ".join(part for part in (facts.note, f"shared by {users} routes") if part))
+
+
+class Route:
+    """Made by `Route.open`; closed by `aclose`, which leaves hops that other routes use."""
+
+    def __init__(self, base: Dialer) -> None:
+        self.dialer: Dialer = base
+        """The far end: dials hosts as they are named there."""
+        self._hops: list[_OpenHop] = []
+        self._stack = AsyncExitStack()
+
+    @classmethod
+    async def open(
+        cls, hops: tuple[Hop, ...], base: Dialer, shared: SharedHops, step: StepOf, *, began: float | None = None
+    ) -> Route:
+        """Open the hops in order, each through the one before it; equal leading ones are taken from `shared`.
+
+        `began`: when this connecting began, in the loop's time, before any wait for a turn (see `SharedHops.open`).
+        Raises JumpdeckError, with everything closed again that was opened.
+        """
+        route = cls(base)
+        keys: Keys = ()
+        try:
+            for hop in hops:
+                async with step(hop.label):
+                    keys = await route._enter(hop, keys, shared, began)
+        except BaseException:
+            await route.aclose()
+            raise
+        return route
+
+    async def _enter(self, hop: Hop, keys: Keys, shared: SharedHops, began: float | None) -> Keys:
+        key = hop.key
+        if key is None:
+            self.dialer = await self._stack.enter_async_context(hop.open(self.dialer))
+            self._hops.append(_OpenHop(hop, self.dialer, None))
+            return keys
+        keys = (*keys, key)
+        use = await shared.open(keys, hop, self.dialer, began=began)
+        self._stack.push_async_callback(use.aclose)
+        self.dialer = use.dialer
+        self._hops.append(_OpenHop(hop, self.dialer, use))
+        return keys
+
+    @property
+    def _connections(self) -> list[Connection]:
+        """Hops that rest on a connection of their own, the nearest first, each once."""
+        found: list[Connection] = []
+        for hop in self._hops:
+            if isinstance(hop.dialer, Connection) and hop.dialer not in found:
+                found.append(hop.dialer)
+        return found
+
+    @property
+    def carries(self) -> bool:
+        """Whether a hop carries the streams: names are then those of its far end, not of this computer."""
+        return bool(self._connections)
+
+    async def wait_lost(self) -> JumpdeckError:
+        """Return when any hop has gone, with the reason of the nearest one; never, without hops that can be lost."""
+        async with TaskOwner("route") as owner:
+            hops: Sequence[Dialer] = self._connections or [self.dialer]
+            waits = [owner.spawn(hop.wait_lost(), name="wait lost") for hop in hops]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            return next(wait for wait in waits if wait.done()).result()
+
+    def hop_states(self) -> tuple[HopState, ...]:
+        """How each hop is now, in order. Costs nothing, sends nothing."""
+        states = [hop.state() for hop in self._hops]
+        return tuple(states)
+
+    async def verify(self, limit: float) -> None:
+        """Have every hop that is a connection answer within `limit` seconds, all at once.
+
+        Raises the RouteError of the nearest one that does not; that connection has then ended.
+        """
+        asked = [hop.verify(limit) for hop in self._connections]
+        for answer in await asyncio.gather(*asked, return_exceptions=True):
+            if isinstance(answer, BaseException):
+                raise answer
+
+    async def aclose(self) -> None:
+        """End this route: hops close in reverse order, those in use by others stay."""
+        await self._stack.aclose()
+
+

@@ -1,0 +1,151 @@
+"""The SSH hop: one server, or several as alternatives. The SSH library is loaded when the hop is first opened."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import ipaddress
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from app.errors import JumpdeckError, Recovery, RouteError
+from app.profiles.model import SshHop
+from app.records import Record
+from app.routes.context import RouteContext
+from app.text import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from app.dialer import Dialer
+    from app.routes.ssh_dialer import SshDialer
+
+    Connect = Callable[["SshDial", "Endpoint", Dialer, float], Awaitable[SshDialer]]
+
+SSH_PORT = 22
+
+
+class SshLimits(Record):
+    """Seconds for each part of an SSH connection."""
+
+    connect: float = 15.0
+    """From the first packet to an agreed key: a slow line with three lost packets takes ten."""
+    alternative: float = 5.0
+    """The same while another server can be tried: the second serves within ten seconds of the first's death."""
+    login: float = 60.0
+    """From the agreed key to the login; the time in which a person is asked does not count."""
+    stream: float = 15.0
+    """For the server to connect to where a stream goes: it dials itself, and its own limit is minutes."""
+    close: float = 3.0
+    """For a clean end, before the connection is dropped: a Windows console that closes leaves five in all."""
+
+
+class Endpoint(Record):
+    """One server of a hop, as whom it is entered."""
+
+    user: str
+    host: str
+    port: int
+
+    @property
+    def at(self) -> str:
+        """`host:port` for people; cleaned text."""
+        return f"[{clean(self.host)}]:{self.port}" if ":" in self.host else f"{clean(self.host)}:{self.port}"
+
+
+class SshDial:
+    """The `ssh` hop. Its streams are channels of one connection; nothing listens on this computer.
+
+    `policy` is strict, ask or pinned; `profile` names the profile in questions and hints.
+    """
+
+    def __init__(
+        self, spec: SshHop, context: RouteContext, *, profile: str, policy: str, limits: SshLimits | None = None
+    ) -> None:
+        self.spec, self.context, self.profile, self.policy = spec, context, profile, policy
+        self.limits = limits or SshLimits()
+        self.servers = tuple(endpoint(text, spec.user) for text in spec.ssh)
+
+    @property
+    def label(self) -> str:
+        return f"{' or '.join(clean(server.host) for server in self.servers)} (SSH)"
+
+    @property
+    def key(self) -> Hashable:
+        """Where, as whom, with which credentials, by which rules of trust."""
+        spec = self.spec
+        return ("ssh", self.servers, spec.key, spec.certificate, spec.agent, spec.password, spec.host_key,
+                spec.entra_certificate, spec.vm, self.policy)  # fmt: skip
+
+    @asynccontextmanager
+    async def open(self, through: Dialer) -> AsyncIterator[SshDialer]:
+        """Log in at the first server that answers. Raises RouteError and SignInError."""
+        dialer = await self._first(through)
+        try:
+            yield dialer
+        finally:
+            if dialer.lost:
+                self.context.lost[self.key] = dialer.server.at
+            await dialer.aclose()
+
+    async def _first(self, through: Dialer) -> SshDialer:
+        """Only what may pass by itself goes on to the next server: never a key in doubt, never a refused login."""
+        connect = await asyncio.to_thread(_load)
+        order = self._order()
+        failed: list[tuple[Endpoint, JumpdeckError]] = []
+        for left, server in enumerate(order, start=1 - len(order)):
+            limit = self.limits.alternative if left else self.limits.connect
+            try:
+                return await connect(self, server, through, limit)
+            except JumpdeckError as error:
+                if not error.transient:
+                    raise
+                failed.append((server, error))
+        if len(failed) == 1:
+            raise failed[0][1]
+        raise RouteError(
+            "No SSH server of this hop can be reached",
+            "; ".join(f"{server.at}: {error.title[:1].lower()}{error.title[1:]}" for server, error in failed),
+            failed[0][1].hint, code="JD-SSH-NO-SERVER", recovery=Recovery.TRANSIENT,
+        ) from failed[0][1]  # fmt: skip
+
+    def _order(self) -> tuple[Endpoint, ...]:
+        """In the profile's order, beginning after the one that was lost last."""
+        lost = self.context.lost.get(self.key)
+        start = next((at + 1 for at, server in enumerate(self.servers) if server.at == lost), 0)
+        return self.servers[start:] + self.servers[:start]
+
+    def position(self, server: Endpoint) -> str:
+        """`server 2 of 3`, or empty for a hop with one."""
+        return f"server {self.servers.index(server) + 1} of {len(self.servers)}" if len(self.servers) > 1 else ""
+
+    def alias(self, server: Endpoint) -> str:
+        """The name under which trust is kept when the address says nothing: the VM behind a local tunnel (S-04)."""
+        return f"vm:{self.spec.vm.lower()}" if self.spec.vm and is_loopback(server.host) else ""
+
+
+def endpoint(text: str, user: str | None = None) -> Endpoint:
+    """`[user@]host[:port]`, as the profile checked it."""
+    named, _, place = text.rpartition("@")
+    if place.startswith("["):
+        host, _, rest = place[1:].partition("]")
+        port = rest.lstrip(":")
+    else:
+        host, _, port = place.partition(":")
+    return Endpoint(user or named or getpass.getuser(), host, int(port or SSH_PORT))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is this computer's own, where a tunnel to anywhere may listen."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost" or host.lower().endswith(".localhost")
+
+
+def _load() -> Connect:
+    """The part that needs the SSH library: a quarter of a second, so not on the loop."""
+    from app.routes.ssh_connect import connect
+
+    return connect
