@@ -178,12 +178,13 @@ class HostKeyCheck:
         self.server = server
         self._found = found
         self._certificate_revoked = certificate_revoked
-        self._certificates = certificates and not server.pin and server.policy != "pinned" and any(
-            key.marker is Marker.AUTHORITY for key in self._all()
-        )  # fmt: skip
+        pinned = server.pin is not None or server.policy == "pinned"
+        # the server's certificate tells its signer, which may be trusted or, just as well, revoked
+        signed = any(key.marker is not Marker.HOST for key in self._all())
+        self._certificates = certificates and signed and not pinned
         self.algorithms: tuple[str, ...] | None = self._ordered()
-        """Host-key algorithms in the order to offer: of known keys first, certificates when an authority is known. Give
-        them to asyncssh as `server_host_key_algs`."""
+        """Host-key algorithms in the order to offer: of known keys first; certificates when lines speak of authorities
+        or revoked keys. Give them to asyncssh as `server_host_key_algs`."""
 
     def revoked(self) -> list[asyncssh.SSHKey]:
         """The third list of asyncssh's `known_hosts`, `([], [], check.revoked())`.
