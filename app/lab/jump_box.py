@@ -65,6 +65,7 @@ class JumpBox:
         """How many clients have come, logged in or not."""
         self.channels = 0
         """Forwarded streams that are open now."""
+        self.slow_login = SLOW_LOGIN
         self._reaches = dict(reaches)
         self._other_key = make_host_key()
         self._serving: set[asyncio.Task[None]] = set()

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import hmac
 import logging
+import os
 import socket
 from collections.abc import Awaitable
 from typing import cast
@@ -20,7 +21,7 @@ from asyncssh.constants import (
     OPEN_CONNECT_FAILED,
 )
 
-from app.lab.jump_box import SLOW_LOGIN, JumpBox, is_address
+from app.lab.jump_box import JumpBox, is_address
 
 WINDOW = 8 * 1024 * 1024
 """Bytes that a client may send on a channel before it waits: enough for 100 MB/s over 80 ms."""
@@ -87,7 +88,7 @@ class _Server(asyncssh.SSHServer):
 
     async def begin_auth(self, username: str) -> bool:
         if "slow-login" in self._box.faults:
-            await asyncio.sleep(SLOW_LOGIN)
+            await asyncio.sleep(self._box.slow_login)
         if self._box.banner:
             self._connection.send_auth_banner(self._box.banner)
         return True
@@ -142,7 +143,7 @@ class _Server(asyncssh.SSHServer):
         try:
             await door.connect(lambda: target)
         except OSError as error:
-            raise asyncssh.ChannelOpenError(OPEN_CONNECT_FAILED, error.strerror or "Connection refused") from error
+            raise asyncssh.ChannelOpenError(OPEN_CONNECT_FAILED, os.strerror(error.errno or 0)) from error
         return _Forward(self._box, target)
 
 
@@ -179,8 +180,11 @@ class _Target(asyncio.Protocol):
         return not self._shut
 
     def shut(self) -> None:
-        """Nothing more comes from the client; the other direction goes on."""
+        """Nothing more comes from the client; the other direction goes on until it ends too, and then all closes."""
         self._shut = True
+        if self.ended:
+            self.transport.close()
+            return
         with contextlib.suppress(OSError):
             self.transport.write_eof()
 
@@ -218,8 +222,6 @@ class _Forward(asyncssh.SSHTCPSession[bytes]):
         self._target.transport.write(data)
 
     def eof_received(self) -> bool:
-        if self._target.ended:
-            return False  # both directions have ended: the channel closes
         self._target.shut()
         return True
 
