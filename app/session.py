@@ -161,12 +161,10 @@ class Session:
         if self.state.phase is not P.CLOSING:
             self._board.move(P.CLOSING, error=None)
         await self._owner.aclose()
-        ends = [self._route.aclose()]
+        ends = {self._owner.spawn(self._route.aclose(), name="close route")}
         if self.api is not None:
-            ends.append(self.api.aclose())
-        with suppress(TimeoutError):
-            async with asyncio.timeout(END_LIMIT):
-                await asyncio.gather(*ends, return_exceptions=True)
+            ends.add(self._owner.spawn(self.api.aclose(), name="close API client"))
+        await asyncio.wait(ends, timeout=END_LIMIT)
         self._board.move(P.CLOSED, hops=())
 
     # -- the state machine ---------------------------------------------------------------------------------------------

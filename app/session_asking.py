@@ -46,6 +46,8 @@ class Attempt:
     def __init__(self, desk: Desk, board: StateBoard) -> None:
         self._desk, self._board = desk, board
         self._holds = False
+        self.began = asyncio.get_running_loop().time()
+        """When it began, in the loop's time, before the wait for a slot."""
         self.place: Place = ()
         """The keys of the hops up to the one that is being opened: who is at the same place waits for the same."""
 

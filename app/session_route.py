@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
 from app.errors import JumpdeckError, Recovery, RouteError
+from app.tasks import TaskOwner
 
 if TYPE_CHECKING:
     from app.asking import Asker
@@ -80,6 +81,7 @@ class RouteKeeper:
 
     def __init__(self, profile: Profile, ground: RouteGround, asker: Asker | None) -> None:
         self._profile, self._ground, self._asker = profile, ground, asker
+        self._ends = TaskOwner(f"route {profile.name}")
         self._route: Route | None = None
         self._direct: Dialer | None = None
         """What carries a route without hops, which nothing can be lost of."""
@@ -137,7 +139,7 @@ class RouteKeeper:
             attempt.arrive(keys[:begun] if begun <= len(keys) and keys[begun - 1] is not None else ())
             return show(label)
 
-        self._route = await Route.open(hops, DirectDialer(), self._ground.shared, step)
+        self._route = await Route.open(hops, DirectDialer(), self._ground.shared, step, began=attempt.began)
         attempt.arrive(())
 
     async def verify(self, limit: float = VERIFY_LIMIT) -> None:
@@ -145,32 +147,19 @@ class RouteKeeper:
         if self._route is None:
             return
         try:
-            async with asyncio.timeout(limit + 1.0):
-                await self._route.verify(limit)
-        except TimeoutError:
-            await self.aclose()
-            raise _silent(limit) from None
+            await self._route.verify(limit)
         except JumpdeckError:
             await self.aclose()
             raise
 
     async def aclose(self) -> None:
-        """Close the route; connections that other sessions use stay."""
+        """Close the route; connections that other sessions use stay. What says no goodbye in time ends behind us."""
         route, self._route, self._direct = self._route, None, None
         if route is not None:
-            try:
-                async with asyncio.timeout(CLOSE_LIMIT):
-                    await route.aclose()
-            except TimeoutError:  # the far end says no goodbye; its connection was cut by the cancellation
-                return
+            end = self._ends.spawn(route.aclose(), name="close")
+            await asyncio.wait({end}, timeout=CLOSE_LIMIT)
 
 
 def _not_open(why: str = "") -> RouteError:
     return RouteError("The route is not open", why, code="JD-ROUTE-NOT-OPEN", recovery=Recovery.TRANSIENT)
 
-
-def _silent(limit: float) -> RouteError:
-    return RouteError(
-        "The route stopped answering", f"no answer within {limit:.0f} s", "Jumpdeck tries again by itself.",
-        code="JD-ROUTE-SILENT", recovery=Recovery.TRANSIENT,
-    )  # fmt: skip

@@ -1,0 +1,243 @@
+"""Sessions over real sshd through every kind of cut: lost, found again, every line once; what is tried only once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from app.errors import JumpdeckError, Recovery
+from app.profiles.store import ProfileBook
+from app.rows import SessionPhase
+from app.session_route import RouteGround
+from app.sessions import Sessions
+from tests.fakes import FakeAsker
+from tests.ssh_world import BACK_LIMIT, Reading, World, is_lost, is_up, reach, ssh_world
+from tests.sshd import fingerprint, make_key, sshd
+
+SOAK = bool(os.environ.get("SOAK"))
+AWAY = 20.0 if SOAK else 1.0
+"""Seconds that a server stays away."""
+
+def public_key(path: Path) -> str:
+    return " ".join(Path(f"{path}.pub").read_text().split()[:2])
+
+
+Fault = Callable[[World], Awaitable[None]]
+
+
+async def reset(world: World) -> None:
+    world.chaos[0].reset()
+
+
+async def kill(world: World) -> None:
+    world.servers[0].signal_sessions(signal.SIGKILL)
+
+
+async def half_close(world: World) -> None:
+    world.chaos[0].half_close()
+
+
+async def corrupt(world: World) -> None:
+    world.chaos[0].corrupt()
+    world.write()
+
+
+@pytest.mark.parametrize("fault", [reset, kill, half_close, corrupt], ids=lambda fault: fault.__name__)
+async def test_a_cut_link_comes_back_and_nothing_is_lost(tmp_path: Path, fault: Fault) -> None:
+    async with ssh_world(tmp_path) as world:
+        session = world.session()
+        await reach(session, is_up)
+        assert [hop.label for hop in session.state.hops] == ["127.0.0.1 (SSH)"]
+        reading = Reading(world, session)
+        world.write(5)
+        await reading.complete()
+        await fault(world)
+        await reach(session, is_lost)
+        world.chaos[0].heal()
+        world.write(5)
+        await reach(session, is_up, BACK_LIMIT)
+        world.write(5)
+        await reading.complete()
+        assert world.servers[0].logins == 2
+
+
+async def test_a_server_that_was_away_is_found_within_five_seconds(tmp_path: Path) -> None:
+    async with ssh_world(tmp_path) as world:
+        session = world.session()
+        await reach(session, is_up)
+        reading = Reading(world, session)
+        world.write(5)
+        await world.servers[0].stop()
+        lost = await reach(session, lambda state: is_lost(state) and state.tries > 1)
+        assert lost.error is None or lost.error.transient
+        world.write(5)
+        await asyncio.sleep(AWAY)
+        await world.servers[0].start()
+        await reach(session, is_up, BACK_LIMIT)
+        await reading.complete()
+
+
+async def test_a_frozen_link_is_found_and_left(tmp_path: Path) -> None:
+    async with ssh_world(tmp_path) as world:
+        limits = {} if SOAK else {"probe_every": 0.5, "probe_limit": 1.0}
+        session = world.session(**limits)
+        await reach(session, is_up)
+        reading = Reading(world, session)
+        world.write(5)
+        await reading.complete()
+        world.chaos[0].freeze()
+        world.write(5)
+        await reach(session, lambda state: state.phase is SessionPhase.RETRYING, 30.0)
+        world.chaos[0].heal()
+        await reach(session, is_up, BACK_LIMIT)
+        await reading.complete()
+
+
+async def test_one_doubt_finds_a_frozen_link_for_all_who_share_it(tmp_path: Path) -> None:
+    async with ssh_world(tmp_path) as world:
+        sessions = [world.session(world.profile(name)) for name in ("one", "two", "three")]
+        for session in sessions:
+            await reach(session, is_up)
+        world.chaos[0].freeze()
+        sessions[1].report(JumpdeckError("stream lost", code="JD-TEST", recovery=Recovery.TRANSIENT))
+        for session in sessions:
+            await reach(session, is_lost)
+        world.chaos[0].heal()
+        for session in sessions:
+            await reach(session, is_up, BACK_LIMIT)
+        assert world.servers[0].logins == 2
+
+
+async def test_a_slow_link_stays_up(tmp_path: Path) -> None:
+    async with ssh_world(tmp_path) as world:
+        session = world.session()
+        await reach(session, is_up)
+        reading = Reading(world, session)
+        world.chaos[0].slow(0.05)
+        world.write(20)
+        session.verify_now()
+        await reading.complete()
+        assert is_up(session.state)
+        assert world.servers[0].logins == 1
+
+
+async def test_an_api_server_that_fails_costs_no_second_login(tmp_path: Path) -> None:
+    async with ssh_world(tmp_path) as world:
+        session = world.session()
+        await reach(session, is_up)
+        reading = Reading(world, session)
+        world.write(3)
+        await reading.complete()
+        await world.lab.fault("cut", "api")
+        await reach(session, lambda state: is_lost(state) and state.tries > 1)
+        await world.lab.fault("cut", "api", on=False)
+        await reach(session, is_up, BACK_LIMIT)
+        world.write(3)
+        await reading.complete()
+        assert world.servers[0].logins == 1
+
+
+async def test_a_denied_login_is_tried_exactly_once(tmp_path: Path) -> None:
+    async with ssh_world(tmp_path) as world:
+        other = make_key(tmp_path / "other")
+        session = world.session(world.profile(via=[world.hop(world.chaos[0].port, key=other)]))
+        state = await reach(session, lambda state: state.phase is SessionPhase.FAILED)
+        assert state.error is not None
+        assert (state.error.code, int(state.error.exit_code), state.tries) == ("JD-SSH-DENIED", 4, 1)
+        await session.aclose()
+        assert (world.servers[0].refusals, world.chaos[0].accepted) == (1, 1)
+
+
+async def test_a_changed_host_key_is_tried_exactly_once(tmp_path: Path) -> None:
+    async with ssh_world(tmp_path) as world:
+        stranger = make_key(tmp_path / "stranger")
+        key = public_key(stranger)
+        world.known_hosts.write_text(f"[127.0.0.1]:{world.chaos[0].port} {key}\n")
+        session = world.session(asker=FakeAsker(host_keys=True))
+        state = await reach(session, lambda state: state.phase is SessionPhase.NEEDS_TRUST and state.error is not None)
+        assert state.error is not None
+        assert (state.error.code, int(state.error.exit_code)) == ("JD-SSH-HOST-KEY-CHANGED", 5)
+        assert world.servers[0].fingerprint in " ".join(state.error.lines())
+        assert fingerprint(stranger) != world.servers[0].fingerprint
+        await session.aclose()
+        assert (world.chaos[0].accepted, world.servers[0].logins) == (1, 0)
+
+
+async def test_the_second_server_serves_when_the_first_is_killed(tmp_path: Path) -> None:
+    async with ssh_world(tmp_path, servers=2) as world:
+        session = world.session(world.profile(via=[world.hop(*(chaos.port for chaos in world.chaos))]))
+        await reach(session, is_up)
+        assert [server.logins for server in world.servers] == [1, 0]
+        reading = Reading(world, session)
+        world.write(5)
+        await world.servers[0].stop()
+        await reach(session, is_lost)
+        await reach(session, is_up, 10.0)
+        world.write(5)
+        await reading.complete()
+        assert world.servers[1].logins == 1
+
+
+async def test_the_second_servers_key_never_passes_as_the_firsts(tmp_path: Path) -> None:
+    async with ssh_world(tmp_path, servers=2) as world:
+        first, second = world.chaos
+        known = world.known_hosts.read_text().splitlines(keepends=True)
+        world.known_hosts.write_text("".join(line for line in known if f":{second.port} " not in line))
+        session = world.session(world.profile(via=[world.hop(first.port, second.port)]))
+        await reach(session, is_up)
+        await world.servers[0].stop()
+        state = await reach(session, lambda state: state.phase is SessionPhase.NEEDS_TRUST and state.error is not None)
+        assert state.error is not None and state.error.code == "JD-SSH-HOST-KEY-UNKNOWN"
+        assert world.servers[1].logins == 0
+
+
+async def test_six_profiles_behind_one_jump_box_ask_once_and_log_in_once(tmp_path: Path) -> None:
+    async with ssh_world(tmp_path) as world:
+        key = make_key(tmp_path / "locked", passphrase="open sesame")
+        world.servers[0].authorize(key)
+        asker = FakeAsker(["open sesame"])
+        via = [world.hop(world.chaos[0].port, key=key)]
+        world.ground = RouteGround(asker, host_keys=world.ground.context(None).host_keys)
+        sessions = [world.session(world.profile(f"p{number}", via=via), asker=asker) for number in range(6)]
+        for session in sessions:
+            await reach(session, is_up)
+        assert len(asker.asked) == 1
+        assert (world.servers[0].logins, world.chaos[0].accepted) == (1, 1)
+        await asyncio.gather(*(session.aclose() for session in sessions[1:]))
+        sessions[0].verify_now()
+        await sessions[0].wait_up()
+        reading = Reading(world, sessions[0])
+        world.write(3)
+        await reading.complete()
+        assert (world.servers[0].logins, world.chaos[0].accepted) == (1, 1)
+
+
+async def test_sessions_close_within_their_limit_on_a_frozen_link(tmp_path: Path) -> None:
+    async with ssh_world(tmp_path) as world:
+        book = ProfileBook(tmp_path / "profiles.toml")
+        for name in ("one", "two"):
+            book.profiles[name] = world.profile(name)
+        sessions = Sessions(book, ground=world.ground)
+        opened = [sessions.open(name) for name in ("one", "two")]
+        for session in opened:
+            await reach(session, is_up)
+        world.chaos[0].freeze()
+        async with asyncio.timeout(5.0):
+            await sessions.aclose()
+        assert {session.state.phase for session in opened} == {SessionPhase.CLOSED}
+
+
+async def test_an_unknown_server_is_asked_about_once_and_then_known(tmp_path: Path) -> None:
+    async with ssh_world(tmp_path) as world, sshd(tmp_path / "new") as server:
+        server.authorize(world.key)
+        asker = FakeAsker(host_keys=True)
+        via = [world.hop(server.port)]
+        sessions = [world.session(world.profile(f"p{number}", via=via), asker=asker) for number in range(3)]
+        for session in sessions:
+            await reach(session, is_up)
+        assert (len(asker.asked), server.logins) == (1, 1)
