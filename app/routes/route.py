@@ -118,5 +118,3 @@ class Route:
     async def aclose(self) -> None:
         """End this route: hops close in reverse order, those in use by others stay."""
         await self._stack.aclose()
-
-

@@ -84,9 +84,7 @@ class Stream(asyncssh.SSHTCPSession[bytes]):
         """The far end sends no more. True: the library leaves our direction open; we close it by asyncio's rule."""
         protocol = self.protocol
         try:
-            keep_open = (
-                isinstance(protocol, (asyncio.Protocol, asyncio.BufferedProtocol)) and protocol.eof_received()
-            )
+            keep_open = isinstance(protocol, (asyncio.Protocol, asyncio.BufferedProtocol)) and protocol.eof_received()
         except Exception as defect:
             self._failed(defect, "eof_received")
             return True

@@ -213,7 +213,7 @@ def _watch_offers(conn: asyncssh.SSHClientConnection, tell: Callable[[tuple[str,
 
 
 class _Attempt(Record):
-    """All that one connection to one server needs."""
+    """All that the connections to one server need."""
 
     hop: SshDial
     server: Endpoint
@@ -222,44 +222,74 @@ class _Attempt(Record):
     limit: float
 
 
+class _KeyRefused(Exception):
+    """asyncssh ended a handshake because of the host key; `finding` is what we said of it, None if not asked."""
+
+    def __init__(self, finding: Finding | None, cause: asyncssh.HostKeyNotVerifiable) -> None:
+        super().__init__(cause.reason)
+        self.finding, self.cause = finding, cause
+
+
 async def connect(hop: SshDial, server: Endpoint, through: Dialer, limit: float) -> SshDialer:
     """Log in at one server; asks about an unknown host key. `limit`: seconds to an agreed key. Raises JumpdeckError."""
     before = f"through {through.facts().label}" if isinstance(through, Connection) else ""
     login = await prepare_login(hop.spec, server.user, server.host, server.port, hop.context, before=before)
     try:
-        attempt = _Attempt(hop, server, through, login, limit)
-        done = await _try(attempt, asked=False)
-        if isinstance(done, Finding):
-            await _ask(attempt, done)
-            done = await _try(attempt, asked=True)
-        assert isinstance(done, SshDialer), "a second unknown key raises"
-        return done
+        return await _until_known(_Attempt(hop, server, through, login, limit))
     finally:
         login.close()
 
 
-async def _try(attempt: _Attempt, *, asked: bool) -> SshDialer | Finding:
-    """One connection. Returns what was found when the key is unknown and a person may be asked about it."""
-    hop, server, login = attempt.hop, attempt.server, attempt.login
+async def _until_known(attempt: _Attempt) -> SshDialer:
+    """Connect; once more without certificates when one was no good, and once more when the person trusts the key."""
+    hop, server = attempt.hop, attempt.server
     wanted = Server(
         profile=hop.profile, host=server.host, port=server.port, alias=hop.alias(server), policy=hop.policy,
         pin=hop.spec.host_key, vm=hop.spec.vm,
     )  # fmt: skip
     check = await asyncio.to_thread(hop.context.host_keys.check_for, wanted)
+    asked = False
+    while True:
+        try:
+            return await _log_in(attempt, check)
+        except _KeyRefused as refused:
+            if (plain := check.after_refusal(refused.finding)) is not None:
+                check = plain
+                continue
+            if refused.finding is None:
+                raise ssh_failures.bad_certificate(refused.cause, server.at) from refused.cause
+            await _decide(attempt, refused.finding, may_ask=not asked)
+            asked = True
+            check = await asyncio.to_thread(hop.context.host_keys.check_for, wanted)
+
+
+async def _decide(attempt: _Attempt, finding: Finding, *, may_ask: bool) -> None:
+    """Have the person decide about an unknown key, and keep it. Raises RouteError when it is not trusted."""
+    hop, context = attempt.hop, attempt.hop.context
+    unknown = finding.verdict is Verdict.UNKNOWN and not finding.authority
+    asker = context.asker if unknown and may_ask and hop.policy == "ask" else None
+    if asker is not None and await asker.ask_host_key(finding.question()):
+        await asyncio.to_thread(context.host_keys.trust, finding)
+        return
+    await asyncio.to_thread(context.host_keys.refuse, finding)
+    raise finding.error()
+
+
+async def _log_in(attempt: _Attempt, check: HostKeyCheck) -> SshDialer:
+    """One connection. Raises _KeyRefused and JumpdeckError."""
+    hop, server, login = attempt.hop, attempt.server, attempt.login
     handshake = Handshake(check, login)
     below = _Below(attempt.through)
     try:
         conn = await _within_limits(attempt, handshake, below, check)
     except JumpdeckError:
         raise
-    except Exception as exc:
+    except asyncssh.HostKeyNotVerifiable as exc:
         finding = handshake.finding
-        if isinstance(exc, asyncssh.HostKeyNotVerifiable) and finding and finding.verdict is not Verdict.KNOWN:
-            finding = replace(finding, server=replace(wanted, address=_address(attempt, below)))
-            may_ask = finding.verdict is Verdict.UNKNOWN and hop.policy == "ask" and hop.context.asker and not asked
-            if may_ask:
-                return finding
-            raise finding.error() from exc
+        if finding is not None:
+            finding = replace(finding, server=replace(finding.server, address=_address(attempt, below)))
+        raise _KeyRefused(finding, exc) from exc
+    except Exception as exc:
         if ssh_failures.is_denial(exc):
             raise login.denied(exc, handshake.offered) from exc
         raise ssh_failures.from_connect(exc, server.at, version=_version(below), first=_first(below)) from exc
@@ -295,22 +325,14 @@ def _options(check: HostKeyCheck) -> dict[str, Any]:
     """Everything that asyncssh would otherwise take from a configuration file, the environment or its defaults."""
     algorithms: dict[str, Any] = {"server_host_key_algs": list(check.algorithms)} if check.algorithms else {}
     return {
-        **algorithms, "config": None, "known_hosts": ([], [], []), "x509_trusted_certs": None,
-        "x509_trusted_cert_paths": [], "encryption_algs": list(CIPHERS), "kex_algs": "-*-sha1",
+        **algorithms, "config": None, "known_hosts": ([], [], check.revoked()),
+        "host_key_alias": check.server.alias or None, "x509_trusted_certs": None, "x509_trusted_cert_paths": [],
+        "encryption_algs": list(CIPHERS), "kex_algs": "-*-sha1",
         "mac_algs": "-hmac-sha1*", "compression_algs": None, "keepalive_interval": KEEPALIVE[0],
         "keepalive_count_max": KEEPALIVE[1], "connect_timeout": None, "login_timeout": 0,
         "utf8_decode_errors": "replace", "proxy_command": None, "tcp_keepalive": True, "x11_forwarding": False,
         "command": None, "env": None, "send_env": None, "request_pty": False,
     }  # fmt: skip
-
-
-async def _ask(attempt: _Attempt, finding: Finding) -> None:
-    """Have the person decide about an unknown key, and keep it. Raises RouteError when it is not trusted."""
-    context = attempt.hop.context
-    assert context.asker is not None
-    if not await context.asker.ask_host_key(finding.question()):
-        raise finding.error()
-    await asyncio.to_thread(context.host_keys.trust, finding)
 
 
 def _address(attempt: _Attempt, below: _Below) -> str:

@@ -202,5 +202,3 @@ class SshDialer:
 
 class _Discard(asyncssh.SSHClientSession[bytes]):
     """Takes what the server prints, and keeps nothing."""
-
-

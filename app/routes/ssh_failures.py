@@ -59,12 +59,6 @@ def from_connect(error: Exception, at: str, *, version: str, first: bytes) -> Ju
     """
     if not version:
         return _before_version(error, at, first)
-    if isinstance(error, asyncssh.HostKeyNotVerifiable):
-        return RouteError(
-            "The server's host certificate is not valid", f"{at}: {prose(error.reason)}",
-            "Ask who runs the server: its certificate must name this host and be within its dates.",
-            code="JD-SSH-HOST-CERTIFICATE", layer="host-key",
-        )  # fmt: skip
     if isinstance(error, asyncssh.KeyExchangeFailed):
         return _error("No common SSH algorithm", f"{at}: {prose(error.reason)}",
                       "The server is too old or too strict: its algorithms must be brought up to date.",
@@ -75,6 +69,15 @@ def from_connect(error: Exception, at: str, *, version: str, first: bytes) -> Ju
         return ProfileError("The SSH hop cannot be used", f"{at}: {prose(str(error))}",
                             "Check user, key and host in the profile.", code="JD-SSH-SETTINGS")  # fmt: skip
     raise error
+
+
+def bad_certificate(error: asyncssh.HostKeyNotVerifiable, at: str) -> RouteError:
+    """A host certificate that the library refused and nothing else was shown."""
+    return RouteError(
+        "The server's host certificate is not valid", f"{at}: {prose(error.reason)}",
+        "Ask who runs the server: its certificate must name this host and be within its dates.",
+        code="JD-SSH-HOST-CERTIFICATE", layer="host-key",
+    )  # fmt: skip
 
 
 def _before_version(error: Exception, at: str, first: bytes) -> JumpdeckError:
@@ -152,9 +155,7 @@ def _lost(detail: str) -> RouteError:
     return _error("The SSH connection was lost", detail, "Jumpdeck connects again by itself.", "JD-SSH-LOST")
 
 
-def _error(
-    title: str, detail: str, hint: str, code: str, recovery: Recovery = Recovery.TRANSIENT
-) -> RouteError:
+def _error(title: str, detail: str, hint: str, code: str, recovery: Recovery = Recovery.TRANSIENT) -> RouteError:
     return RouteError(title, detail, hint, code=code, recovery=recovery)
 
 
