@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-_WITH_PROFILE = ("pods", "logs", "exec", "trust")
+_WITH_PROFILE = ("pods", "logs", "exec", "connect", "trust")
 
 _BASH = """\
 _jumpdeck() {
@@ -17,9 +17,14 @@ _jumpdeck() {
             @WITH_PROFILE@) COMPREPLY=($(compgen -W "$(jumpdeck profiles list -o name 2>/dev/null)" -- "$word")) ;;
             profiles) COMPREPLY=($(compgen -W "@PROFILES@" -- "$word")) ;;
             lab) COMPREPLY=($(compgen -W "fault faults" -- "$word")) ;;
+            secrets) COMPREPLY=($(compgen -W "set remove list" -- "$word")) ;;
             completion) COMPREPLY=($(compgen -W "@SHELLS@" -- "$word")) ;;
         esac
     elif [ "$COMP_CWORD" -eq 3 ] && [ "$command" = profiles ]; then
+        COMPREPLY=($(compgen -W "$(jumpdeck profiles list -o name 2>/dev/null)" -- "$word"))
+    elif [ "$COMP_CWORD" -eq 3 ] && [ "$command" = secrets ]; then
+        COMPREPLY=($(compgen -W "@KINDS@ $(jumpdeck profiles list -o name 2>/dev/null)" -- "$word"))
+    elif [ "$COMP_CWORD" -eq 4 ] && [ "$command" = secrets ] && [ "${COMP_WORDS[3]}" = token ]; then
         COMPREPLY=($(compgen -W "$(jumpdeck profiles list -o name 2>/dev/null)" -- "$word"))
     fi
 }
@@ -37,9 +42,14 @@ _jumpdeck() {
             @WITH_PROFILE@) compadd -- $names ;;
             profiles) compadd -- @PROFILES@ ;;
             lab) compadd -- fault faults ;;
+            secrets) compadd -- set remove list ;;
             completion) compadd -- @SHELLS@ ;;
         esac
     elif (( CURRENT == 4 )) && [[ "$words[2]" == profiles ]]; then
+        compadd -- $names
+    elif (( CURRENT == 4 )) && [[ "$words[2]" == secrets ]]; then
+        compadd -- @KINDS@ $names
+    elif (( CURRENT == 5 )) && [[ "$words[2] $words[4]" == "secrets token" ]]; then
         compadd -- $names
     else
         _files
@@ -55,6 +65,7 @@ complete -c jumpdeck -f -n __fish_use_subcommand -a '@COMMANDS@ (__jumpdeck_prof
 complete -c jumpdeck -f -n '__fish_seen_subcommand_from @WITH_PROFILE_FISH@' -a '(__jumpdeck_profiles)'
 complete -c jumpdeck -f -n '__fish_seen_subcommand_from profiles' -a '@PROFILES@ (__jumpdeck_profiles)'
 complete -c jumpdeck -f -n '__fish_seen_subcommand_from lab' -a 'fault faults'
+complete -c jumpdeck -f -n '__fish_seen_subcommand_from secrets' -a 'set remove list @KINDS@ (__jumpdeck_profiles)'
 complete -c jumpdeck -f -n '__fish_seen_subcommand_from completion' -a '@SHELLS@'
 """
 _POWERSHELL = """\
@@ -69,10 +80,12 @@ Register-ArgumentCompleter -Native -CommandName jumpdeck -ScriptBlock {
         switch ($words[1]) {
             'profiles' { $choices = '@PROFILES@'.Split(' ') }
             'lab' { $choices = 'fault', 'faults' }
+            'secrets' { $choices = 'set', 'remove', 'list' }
             'completion' { $choices = '@SHELLS@'.Split(' ') }
             default { $choices = $names }
         }
     }
+    elseif ($words[1] -eq 'secrets') { $choices = '@KINDS@'.Split(' ') + $names }
     $choices | Where-Object { $_ -like "$wordToComplete*" } |
         ForEach-Object { [System.Management.Automation.CompletionResult]::new($_) }
 }
@@ -93,6 +106,7 @@ def run(args: argparse.Namespace) -> int:
         "@COMMANDS@": " ".join(COMMANDS),
         "@PROFILES@": "list show add edit remove import export check",
         "@SHELLS@": " ".join(sorted(SCRIPTS)),
+        "@KINDS@": "password passphrase token",
         "@WITH_PROFILE_FISH@": " ".join(_WITH_PROFILE),
         "@WITH_PROFILE@": "|".join(_WITH_PROFILE),
     }

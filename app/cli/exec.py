@@ -17,8 +17,10 @@ _FLAGS = ("--write", "--no-input")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    from app.cli.arguments import add_connection_flags
+
     parser.add_argument("--write", action="store_true", help="confirm that a program may change a production cluster")
-    parser.add_argument("--no-input", action="store_true", help="never ask; fail with what to run first")
+    add_connection_flags(parser)
     parser.add_argument("profile", metavar="PROFILE")
     parser.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER, help="the program and its arguments")
 
@@ -27,21 +29,45 @@ def run(args: argparse.Namespace) -> int:
     """Run the program; its exit code is ours. Raises JumpdeckError before it starts, never after."""
     import asyncio
 
+    from app.cli.lent_route import guard
     from app.errors import UsageError
     from app.profiles.store import load
 
-    command = list(args.command)
-    while command and command[0] in _FLAGS:  # given between PROFILE and --
-        setattr(args, command.pop(0)[2:].replace("-", "_"), True)
-    if command[:1] == ["--"]:
-        del command[0]
+    command = _own_flags(args)
     if not command:
         raise UsageError("No command to run", "", "For example: jumpdeck exec staging -- kubectl get pods",
                          code="JD-USAGE-COMMAND")  # fmt: skip
     profile = load().get(args.profile)
     program = _find(command[0])
-    _guard(profile, command[0], write=args.write, may_ask=not args.no_input)
+    guard(profile, command[0], write=args.write, may_ask=not args.no_input)
     return asyncio.run(_run(profile, [program, *command[1:]], args))
+
+
+def _own_flags(args: argparse.Namespace) -> list[str]:
+    """Take our flags that were given between PROFILE and `--`; returns the program and its arguments."""
+    command = list(args.command)
+    while command:
+        name, equals, value = command[0].partition("=")
+        if command[0] in _FLAGS:
+            setattr(args, command.pop(0)[2:].replace("-", "_"), True)
+        elif name == "--connect-timeout" and (equals or len(command) > 1):
+            args.connect_timeout = _seconds(value if equals else command.pop(1))
+            del command[0]
+        else:
+            break
+    return command[1:] if command[:1] == ["--"] else command
+
+
+def _seconds(text: str) -> float:
+    from app.cli.arguments import seconds
+    from app.errors import UsageError
+    from app.text import clean
+
+    try:
+        return seconds(text)
+    except argparse.ArgumentTypeError as exc:
+        raise UsageError("The command line is not understood", clean(f"--connect-timeout: {exc}"),
+                         "See `jumpdeck exec --help`.", code="JD-USAGE-ARGUMENTS") from exc  # fmt: skip
 
 
 def _find(name: str) -> str:
@@ -55,28 +81,6 @@ def _find(name: str) -> str:
         raise JumpdeckError(f"{clean(name)} is not there", "no such program on PATH", "Install it, or give its path.",
                             code="JD-EXEC-COMMAND")  # fmt: skip
     return found
-
-
-def _guard(profile: Profile, program: str, *, write: bool, may_ask: bool) -> None:
-    """Say that the other program is not held to reading; on production ask for the profile's name or --write."""
-    from app.cli.frame import controlling_terminal, say
-    from app.errors import UsageError
-    from app.text import clean
-
-    if not profile.allow_write:
-        say(f"jumpdeck: {clean(program)} is not held to reading: it may change what this identity may change.")
-    if not profile.production or write:
-        return
-    if may_ask and controlling_terminal() is not None:
-        from app.cli.prompts import ask_line
-
-        question = f"{profile.name} is tagged production. Type its name to run {program}: "
-        if ask_line(question) == profile.name:
-            return
-    raise UsageError(
-        f"{profile.name} is tagged production", f"{clean(program)} could change it", "Add --write if that is meant.",
-        code="JD-EXEC-PRODUCTION",
-    )  # fmt: skip
 
 
 async def _run(profile: Profile, command: list[str], args: argparse.Namespace) -> int:
@@ -95,24 +99,21 @@ async def _lend_and_run(profile: Profile, command: list[str], args: argparse.Nam
     import asyncio
     from contextlib import AsyncExitStack
 
-    from app.cli.frame import asker_for
-    from app.cluster.access import resolve_access
-    from app.cluster.lending import lent_kubeconfig
-    from app.dialer import Dialer
-    from app.routes.build import build_hops
-    from app.routes.direct import DirectDialer
+    from app.cli.frame import asker_for, open_profile_session
+    from app.cli.lent_route import LeavingAsker, lent_route, needs_listener, said_when_lost
+    from app.routes.listener import listening_socket
 
+    person = asker_for(args)
+    asker = LeavingAsker(person) if person is not None else None
     try:
-        hops = build_hops(profile)
-        access = await resolve_access(profile, asker=asker_for(args))
-        await access.credentials.headers()  # a missing credential is said here, not by the other program
-        namespace = profile.namespaces[0] if profile.namespaces else access.namespace
         async with AsyncExitStack() as stack:
-            far_end: Dialer = DirectDialer(target=(access.host, access.port))
-            for hop in hops:
-                far_end = await stack.enter_async_context(hop.open(far_end))
-            kubeconfig = await stack.enter_async_context(lent_kubeconfig(access, profile.name, namespace))
-            return await _child(command, kubeconfig, signals)
+            session = await stack.enter_async_context(open_profile_session(profile.name, args, asker=asker))
+            sock = await listening_socket() if needs_listener(profile) else None
+            lent = await stack.enter_async_context(lent_route(session, sock))
+            if asker is not None:
+                asker.leave()
+            await stack.enter_async_context(said_when_lost(session))
+            return await _child(command, lent.kubeconfig, signals)
     except asyncio.CancelledError:
         if signals.got is None:
             raise

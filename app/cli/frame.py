@@ -138,15 +138,20 @@ def asker_for(args: argparse.Namespace) -> Asker | None:
 
 
 @asynccontextmanager
-async def open_profile_session(name: str, args: argparse.Namespace) -> AsyncIterator[Session]:
-    """The session of a profile, UP. Raises what kept it from coming up (with its exit code); closes it at the end."""
+async def open_profile_session(
+    name: str, args: argparse.Namespace, *, asker: Asker | None = None
+) -> AsyncIterator[Session]:
+    """The session of a profile, UP. Raises what kept it from coming up (with its exit code); closes it at the end.
+
+    `asker` stands in place of the terminal.
+    """
     from app.profiles.store import load
     from app.sessions import Sessions
 
     book = load()
     for line in getattr(book, "notices", ()):
         say(f"jumpdeck: {line}")
-    async with Sessions(book, asker=asker_for(args)) as sessions:
+    async with Sessions(book, asker=asker or asker_for(args)) as sessions:
         session = sessions.open(name)
         await wait_first_up(session, getattr(args, "connect_timeout", 30.0))
         for warning in session.state.warnings:

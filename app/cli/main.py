@@ -18,6 +18,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pods": ("list or watch pods, columns as kubectl prints them", "jumpdeck pods staging -n shop -w"),
     "logs": ("tail the logs of pods", "jumpdeck logs staging checkout --since 15m -i ERROR"),
     "exec": ("run kubectl, helm or k9s against the profile's cluster", "jumpdeck exec staging -- k9s"),
+    "connect": ("hold a route open for other programs; prints the kubeconfig to use", "jumpdeck connect staging"),
+    "secrets": ("keep passwords, passphrases and tokens in the system's store", "jumpdeck secrets set token shop-edge"),
     "completion": ("print a completion script for bash, zsh, fish or powershell", "jumpdeck completion bash"),
 }
 """Every command: what it does in a line, and an example."""

@@ -17,7 +17,7 @@ from app.cluster.access import Access
 from app.cluster.http_date import seconds_of
 from app.cluster.http_unary import Answer, Params, UnaryClient
 from app.cluster.tls_dial import TlsDial
-from app.dialer import Dialer
+from app.dialer import Dialer, ProtocolFactory
 from app.errors import JumpdeckError, Recovery
 from app.records import Record
 from app.text import clean
@@ -88,6 +88,13 @@ class ApiClient:
         await self._unary.aclose()
         if self._streams is not None:
             await self._streams.aclose()
+
+    async def dial(self, factory: ProtocolFactory) -> asyncio.Transport:
+        """A bare stream to the API server's port, as this client's own connections get it (route and web proxy).
+
+        For another program, which speaks TLS on it itself and is not held to reading. Raises RouteError.
+        """
+        return await self._dial.dial(factory)
 
     async def get(
         self,

@@ -19,7 +19,7 @@ import struct
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,13 @@ ANSWER_SECONDS = 45.0
 
 
 @asynccontextmanager
-async def lent_kubeconfig(access: Access, name: str, namespace: str) -> AsyncIterator[Path]:
+async def lent_kubeconfig(
+    access: Callable[[], Access], name: str, namespace: str, *, port: int | None = None
+) -> AsyncIterator[Path]:
     """A kubeconfig whose one context reaches the cluster with our identity, for as long as the caller stays inside.
+
+    `access` gives the present one each time that the other program asks for its credential. With `port` the kubeconfig
+    names a listener of ours there in place of the server.
 
     Raises JumpdeckError (JD-EXEC-FOLDER) when there is no private place for it.
     """
@@ -54,7 +59,7 @@ async def lent_kubeconfig(access: Access, name: str, namespace: str) -> AsyncIte
                             code="JD-EXEC-FOLDER") from exc  # fmt: skip
     try:
         async with _channel(access, folder) as address:
-            yield _write(folder / "config", describe(access, name, namespace, address))
+            yield _write(folder / "config", describe(access(), name, namespace, address, port=port))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -66,16 +71,17 @@ def _write(path: Path, config: dict[str, Any]) -> Path:
     return path
 
 
-def describe(access: Access, name: str, namespace: str, address: str) -> dict[str, Any]:
+def describe(access: Access, name: str, namespace: str, address: str, *, port: int | None = None) -> dict[str, Any]:
     """The kubeconfig as data; it names the server, what it must prove, and where to ask for the credential."""
     scheme = access.server.partition(":")[0]
-    host = f"[{access.host}]" if ":" in access.host else access.host
-    cluster: dict[str, Any] = {"server": f"{scheme}://{host}:{access.port}{access.base_path}"}
-    if access.tls_name != access.host:
+    host, at = (access.host, access.port) if port is None else ("127.0.0.1", port)
+    shown = f"[{host}]" if ":" in host else host
+    cluster: dict[str, Any] = {"server": f"{scheme}://{shown}:{at}{access.base_path}"}
+    if access.tls_name != host:
         cluster["tls-server-name"] = access.tls_name
     if access.ca is not None:
         cluster["certificate-authority-data"] = base64.b64encode(access.ca).decode()
-    if access.proxy is not None and not is_loopback(access.host):
+    if access.proxy is not None and not is_loopback(host):
         cluster["proxy-url"] = access.proxy
     # -P: the folder in which the other program runs must not lend us modules.
     run = {
@@ -110,7 +116,7 @@ async def answer(access: Access) -> bytes:
 
 
 @asynccontextmanager
-async def _channel(access: Access, folder: Path) -> AsyncIterator[str]:
+async def _channel(access: Callable[[], Access], folder: Path) -> AsyncIterator[str]:
     if sys.platform == "win32":
         async with _pipe(access, folder) as address:
             yield address
@@ -120,7 +126,7 @@ async def _channel(access: Access, folder: Path) -> AsyncIterator[str]:
         try:
             if _is_ours(writer.get_extra_info("socket")):
                 async with asyncio.timeout(ANSWER_SECONDS):
-                    writer.write(await answer(access))
+                    writer.write(await answer(access()))
                     await writer.drain()
         except (OSError, TimeoutError):
             return  # the other program has gone, or waits no longer
@@ -146,7 +152,7 @@ def _is_ours(sock: Any) -> bool:
 
 
 @asynccontextmanager
-async def _pipe(access: Access, folder: Path) -> AsyncIterator[str]:
+async def _pipe(access: Callable[[], Access], folder: Path) -> AsyncIterator[str]:
     """Windows: a pipe served by a daemon thread; the key in the folder keeps other users out."""
     import threading
     from multiprocessing.connection import Client, Listener
@@ -162,7 +168,7 @@ async def _pipe(access: Access, folder: Path) -> AsyncIterator[str]:
         while not ended.is_set():
             with contextlib.suppress(OSError, EOFError, TimeoutError, RuntimeError), listener.accept() as connection:
                 if not ended.is_set():
-                    future = asyncio.run_coroutine_threadsafe(answer(access), loop)
+                    future = asyncio.run_coroutine_threadsafe(answer(access()), loop)
                     connection.send_bytes(future.result(ANSWER_SECONDS))
 
     threading.Thread(target=serve, name="credential pipe", daemon=True).start()

@@ -7,7 +7,7 @@ import ssl
 
 from app.cluster import failures
 from app.cluster.access import Access
-from app.dialer import Dialer
+from app.dialer import Dialer, ProtocolFactory
 from app.errors import JumpdeckError
 
 TLS_LIMIT = 10.0
@@ -48,14 +48,18 @@ class TlsDial:
             return access.context_factory()  # a CA in memory: less than a millisecond, less than a thread's start
         return await asyncio.to_thread(access.context_factory)
 
+    async def dial(self, factory: ProtocolFactory) -> asyncio.Transport:
+        """A stream to the API server's port, below TLS. Raises RouteError."""
+        return await self._dialer.dial(self._access.host, self._access.port, factory)
+
     async def open(self, protocol: asyncio.Protocol) -> None:
         """Connect; `protocol` gets its transport, TLS verified. Raises JumpdeckError."""
         access = self._access
         if not self.secure:
-            await self._dialer.dial(access.host, access.port, lambda: protocol)
+            await self.dial(lambda: protocol)
             return
         context = await self.context()
-        transport = await self._dialer.dial(access.host, access.port, asyncio.Protocol)
+        transport = await self.dial(asyncio.Protocol)
         try:
             secured = await self._secure(transport, protocol, context)
         except ssl.SSLCertVerificationError as exc:
@@ -87,7 +91,7 @@ class TlsDial:
         try:
             context = await asyncio.to_thread(self._access.context_factory)
             context.check_hostname = False
-            transport = await self._dialer.dial(self._access.host, self._access.port, asyncio.Protocol)
+            transport = await self.dial(asyncio.Protocol)
             secured = await self._secure(transport, asyncio.Protocol(), context)
         except (OSError, JumpdeckError):
             return ()

@@ -49,8 +49,18 @@ class ListenerFacts(Record):
     failed: int
 
 
-def loopback_socket(port: int = 0) -> socket.socket:
-    """A socket that listens on 127.0.0.1 alone; `port` 0 takes a free one. Raises OSError."""
+async def listening_socket(port: int = 0) -> socket.socket:
+    """A socket that listens on 127.0.0.1 alone; `port` 0 takes a free one. Whoever connects waits in the system.
+
+    Raises RouteError (JD-LISTENER-PORT), with the owner of the port where that can be seen.
+    """
+    try:
+        return _listening_socket(port)
+    except OSError as exc:
+        raise await asyncio.to_thread(_no_port, exc, port) from exc
+
+
+def _listening_socket(port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         if sys.platform == "win32":  # there SO_REUSEADDR would let another program bind the same port beside us
@@ -108,12 +118,8 @@ class Listener:
         self._ends: set[_End] = set()
         self._open = self._served = self._refused = self._failed = 0
 
-    async def start(self, port: int = 0) -> None:
-        """Begin to listen. Raises RouteError (JD-LISTENER-PORT)."""
-        try:
-            sock = loopback_socket(port)
-        except OSError as exc:
-            raise await asyncio.to_thread(_no_port, exc, port) from exc
+    async def start(self, sock: socket.socket) -> None:
+        """Begin to take connections from a socket that `listening_socket` made, which is the listener's from here."""
         try:
             self._server = await asyncio.get_running_loop().create_server(self._accept, sock=sock, backlog=BACKLOG)
         except BaseException:
@@ -132,8 +138,9 @@ class Listener:
         await asyncio.sleep(0)  # the loop closes the sockets in its next round
 
     async def __aenter__(self) -> Listener:
+        """Listen on a free port unless it was started."""
         if self._server is None:
-            await self.start()
+            await self.start(await listening_socket())
         return self
 
     async def __aexit__(self, *_: object) -> None:

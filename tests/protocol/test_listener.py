@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from app.dialer import ProtocolFactory
 from app.errors import ExitCode, JumpdeckError, Recovery, RouteError
 from app.routes.direct import DirectDialer
-from app.routes.listener import HELD_BYTES, HOST, MAX_OPEN, Listener, loopback_socket
+from app.routes.listener import HELD_BYTES, HOST, MAX_OPEN, Listener, listening_socket
 from app.routes.socket_owner import Address, PeerOwner, Verdict, look_up, owner_of_peer, owner_of_port
 from tests.fakes import FakeLink
 from tests.peers import require_root
@@ -371,7 +371,7 @@ async def test_a_stream_that_fails_with_the_link_is_tried_once_more_when_it_is_b
 async def test_streams_end_with_the_listener_and_the_port_is_free() -> None:
     async with Server(echo) as server:
         listener = Listener(server.dial)
-        await listener.start()
+        await listener.start(await listening_socket())
         async with connected(listener) as (reader, writer):
             writer.write(b"ask")
             async with asyncio.timeout(LIMIT):
@@ -379,7 +379,7 @@ async def test_streams_end_with_the_listener_and_the_port_is_free() -> None:
             await listener.aclose()
             assert await end_of(reader) is None
         again = Listener(server.dial)
-        await again.start(listener.port)
+        await again.start(await listening_socket(listener.port))
         assert again.port == listener.port
         await again.aclose()
 
@@ -400,8 +400,8 @@ async def test_one_connection_too_many_is_reset() -> None:
 @given(port=st.one_of(st.just(0), st.integers(20_000, 60_000)))
 def test_only_the_loopback_address_is_ever_bound(port: int) -> None:
     try:
-        sock = loopback_socket(port)
-    except OSError:
+        sock = asyncio.run(listening_socket(port))
+    except RouteError:
         return  # something else has it
     with sock:
         address, bound = sock.getsockname()
@@ -415,9 +415,8 @@ def test_only_the_loopback_address_is_ever_bound(port: int) -> None:
 async def test_a_port_that_is_taken_names_its_owner() -> None:
     with socket.create_server((HOST, 0)) as other:
         port = other.getsockname()[1]
-        listener = Listener(refuses)
         with pytest.raises(RouteError) as caught:
-            await listener.start(port)
+            await listening_socket(port)
         assert (caught.value.code, caught.value.exit_code) == ("JD-LISTENER-PORT", ExitCode.ROUTE)
         assert "--port" in caught.value.hint
         if sys.platform == "linux":
