@@ -92,6 +92,13 @@ def ssh_user(value: str) -> str | None:
     return match.group("user") if match else None
 
 
+def ssh_place(value: str) -> tuple[str, int]:
+    """Host (without brackets) and port of a valid `[user@]host[:port]`; the port is 22 when it names none."""
+    match = re.fullmatch(_ADDRESS, value)
+    assert match is not None
+    return match.group("host").strip("[]"), int(match.group("port") or 22)
+
+
 def url(value: str, schemes: tuple[str, ...], *, path: bool = True) -> str | None:
     """A URL with a host, without user, query and fragment."""
     from urllib.parse import urlsplit
