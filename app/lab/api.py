@@ -19,12 +19,14 @@ from app.lab import about
 from app.lab.accept import choose
 from app.lab.access import Asked, User, require, user_named
 from app.lab.answers import encoded, page_not_found
+from app.lab.exec import KINDS, PodStreams
 from app.lab.lists import list_body, object_body
 from app.lab.options import read, truth
 from app.lab.resources import GROUPS, Resource, find
 from app.lab.reviews import MAX_REVIEW, review
 from app.lab.statuses import StatusError, method_not_allowed, not_found
 from app.lab.store import Entry, Faults, LogBook, NoFaults, Store, Users
+from app.lab.upgraded import FromKubelet
 from app.lab.watches import Watch, scope_of
 
 _FLOW = {
@@ -75,21 +77,25 @@ class ApiServer:
 
     def __init__(self, store: Store, logs: LogBook, users: Users, faults: Faults) -> None:
         self._store, self._logs, self._users, self._faults = store, logs, users, faults
+        self._streams = PodStreams(store, logs)
         self._audit = random.Random(0)
 
     async def decorate(self, _request: web.Request, response: web.StreamResponse) -> None:
         """Give every answer the headers of an API server, and the date of the store's clock."""
         headers = response.headers
         headers.pop("Server", None)
+        headers["Date"] = formatdate(self._store.clock(), usegmt=True)
+        if isinstance(response, FromKubelet):
+            return
         headers["Audit-Id"] = str(uuid.UUID(int=self._audit.getrandbits(128), version=4))
         headers["Cache-Control"] = "no-cache, private"
-        headers["Date"] = formatdate(self._store.clock(), usegmt=True)
         if response.status != 401:
             headers.extend(_FLOW)
 
     async def close(self, _app: web.Application) -> None:
-        """End the watches, when the server stops."""
+        """End the watches and the streams of pods, when the server stops."""
         self._store.end_watches()
+        self._streams.close()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer any request."""
@@ -137,6 +143,8 @@ class ApiServer:
     async def _objects(self, request: web.Request, resource: Resource, target: _Target) -> web.StreamResponse:
         if request.method == "PATCH" and not target.subresource and request.content_type not in _PATCHES:
             raise StatusError(415, "UnsupportedMediaType", "415: Unsupported Media Type", {})
+        if resource.name == "pods" and target.subresource in KINDS and request.method in ("GET", "POST"):
+            return await self._streams.answer(request, self._entry(resource, target).obj, target.subresource)
         if request.method != "GET":
             raise method_not_allowed()
         if target.subresource:

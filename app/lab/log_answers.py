@@ -271,6 +271,10 @@ class KubeletLogs:
         await response.write_eof()
         return response
 
+    def running(self, pod: Object, container: str) -> LogFile | None:
+        """The log of the container's newest run, or None."""
+        return self.shelf.newest(pod["metadata"]["uid"], container)
+
     def _check_node(self, pod: Object, container: str, request: web.Request) -> None:
         """A node whose object is gone gives 404, one that is down 500 (recorded: log-node-gone, log-node-down)."""
         name = pod["spec"]["nodeName"]

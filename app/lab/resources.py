@@ -52,6 +52,7 @@ _EVENT_FIELDS = (
     *_same("reason", "type"),
     ("reportingController", "reportingComponent"),
 )
+_CONNECT = ("create", "get")
 _STATUS = ("status", "", ("get", "patch", "update"))
 
 RESOURCES: tuple[Resource, ...] = (
@@ -61,7 +62,10 @@ RESOURCES: tuple[Resource, ...] = (
     Resource("nodes", "Node", "node", namespaced=False, short=("no",), fields=_same("spec.unschedulable")),
     Resource(
         "pods", "Pod", "pod", short=("po",), categories=("all",), fields=_POD_FIELDS,
-        subresources=(("log", "Pod", ("get",)), _STATUS),
+        subresources=(
+            ("attach", "PodAttachOptions", _CONNECT), ("exec", "PodExecOptions", _CONNECT), ("log", "Pod", ("get",)),
+            ("portforward", "PodPortForwardOptions", _CONNECT), _STATUS,
+        ),
     ),
     Resource("services", "Service", "service", short=("svc",), categories=("all",), fields=_same("spec.type")),
     Resource("deployments", "Deployment", "deployment", "apps", short=("deploy",), categories=("all",)),

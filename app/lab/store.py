@@ -21,6 +21,8 @@ from typing import Any, Protocol
 import msgspec
 from aiohttp import web
 
+from app.lab.log_files import LogFile
+
 Object = dict[str, Any]
 """One Kubernetes object as JSON. What the store hands out is shared: copy before changing, or use `Store.modify`."""
 
@@ -36,6 +38,10 @@ class LogBook(Protocol):
 
     async def answer(self, request: web.Request, pod: Object) -> web.StreamResponse:
         """The response for `pod`, which exists and may be read; checks container and parameters itself."""
+        ...
+
+    def running(self, pod: Object, container: str) -> LogFile | None:
+        """The log of the container's newest run, or None when it has none."""
         ...
 
 
