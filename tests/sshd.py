@@ -9,7 +9,7 @@ import re
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -53,6 +53,7 @@ class Sshd:
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._listens = asyncio.Event()
+        self._wrote = asyncio.Event()
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # its privilege separation wants this folder
         self._authorized = folder / "authorized_keys"
@@ -90,6 +91,13 @@ class Sshd:
         """How many connections ended without a login after a try (what a lockout counter would count)."""
         return sum(1 for line in self.log if re.match(r"(Connection closed by|Disconnected from) authenticating", line))
 
+    async def until(self, wanted: Callable[[Sshd], bool]) -> None:
+        """Wait until its log says so; the log comes a little after the fact."""
+        async with asyncio.timeout(START_LIMIT):
+            while not wanted(self):
+                self._wrote.clear()
+                await self._wrote.wait()
+
     def authorize(self, key: Path) -> None:
         """Let the owner of this key pair in."""
         with self._authorized.open("a") as file:
@@ -113,6 +121,7 @@ class Sshd:
         assert process.stderr is not None
         async for line in process.stderr:
             self.log.append(line.decode("utf-8", "replace").strip())
+            self._wrote.set()
             if self.log[-1].startswith("Server listening"):
                 self._listens.set()
         self._listens.set()

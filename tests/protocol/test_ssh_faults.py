@@ -150,6 +150,7 @@ async def test_a_denied_login_is_tried_exactly_once(tmp_path: Path) -> None:
         assert state.error is not None
         assert (state.error.code, int(state.error.exit_code), state.tries) == ("JD-SSH-DENIED", 4, 1)
         await session.aclose()
+        await world.servers[0].until(lambda server: server.refusals > 0)
         assert (world.servers[0].refusals, world.chaos[0].accepted) == (1, 1)
 
 
