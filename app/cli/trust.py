@@ -1,4 +1,4 @@
-"""`jumpdeck trust PROFILE`: look at the command that a kubeconfig wants to run, and let it; `trust list`, `remove`."""
+"""`jumpdeck trust PROFILE`: SSH servers on the way, the command that a kubeconfig runs; `trust list`, `remove`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from app.profiles.model import Profile
     from app.trust import TrustedCommand
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", metavar="PROFILE|list|remove")
-    parser.add_argument("which", metavar="FINGERPRINT", nargs="?", help="for remove: the fingerprint, or its beginning")
-    parser.add_argument("--fingerprint", metavar="F", help="trust without asking if the fingerprint is this")
+    parser.add_argument("which", metavar="HOST|FINGERPRINT", nargs="?", help="for remove: the server, or a fingerprint")
+    parser.add_argument(
+        "--fingerprint", metavar="F", action="append", default=[],
+        help="trust without asking what has this fingerprint, and nothing else; may be given several times",
+    )  # fmt: skip
+    parser.add_argument("--replace", action="store_true", help="take the new key of a server that was made anew")
     parser.add_argument("--no-input", action="store_true", help="never ask; fail with what to run first")
 
 
@@ -24,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
         return _list()
     if args.what == "remove":
         if not args.which:
-            raise UsageError("Which command?", "", "jumpdeck trust remove FINGERPRINT (see: jumpdeck trust list)",
+            raise UsageError("Which one?", "", "jumpdeck trust remove HOST|FINGERPRINT (see: jumpdeck trust list)",
                              code="JD-USAGE-FINGERPRINT")  # fmt: skip
         return _remove(args.which)
     if args.which:
@@ -35,34 +40,66 @@ def run(args: argparse.Namespace) -> int:
 def _list() -> int:
     import time
 
+    from app.cli.trust_hosts import host_lines
     from app.text import clean
     from app.trust import CommandTrust
 
+    for line in host_lines():
+        print(line)  # noqa: T201
     for entry in CommandTrust().entries():
         when = time.strftime("%Y-%m-%d", time.localtime(entry.trusted_at))
         print(f"{entry.fingerprint}  {when}  {clean(entry.profile)}  {clean(' '.join(entry.argv))}")  # noqa: T201
     return 0
 
 
-def _remove(fingerprint: str) -> int:
+def _remove(which: str) -> int:
+    from app.cli.trust_hosts import remove_host
     from app.errors import NotFoundError
     from app.text import clean
     from app.trust import CommandTrust
 
-    if not CommandTrust().remove(fingerprint):
-        raise NotFoundError("No such command is trusted", clean(fingerprint), "See: jumpdeck trust list",
+    if remove_host(which):
+        return 0
+    if not CommandTrust().remove(which):
+        raise NotFoundError("No such server or command is trusted", clean(which), "See: jumpdeck trust list",
                             code="JD-TRUST-UNKNOWN", layer="local")  # fmt: skip
+    from app import audit
+
+    audit.record("command.removed", fingerprint=which)
     return 0
 
 
 def _trust(args: argparse.Namespace) -> int:
+    """Servers first, then the command."""
+    from app.profiles.model import SshHop
+    from app.profiles.store import load
+
+    profile = load().get(args.what)
+    command = _command(profile)
+    hosts = any(isinstance(hop, SshHop) for hop in profile.via)
+    if not hosts and command is None:
+        print(f"Nothing to trust: the way into {args.what} has no SSH server and runs no command.")  # noqa: T201
+        return 0
+    if hosts:
+        from app.cli.trust_hosts import trust_hosts
+
+        args.host_fingerprints = [named for named in args.fingerprint if not _is_of_command(named)]
+        args.fingerprint = [named for named in args.fingerprint if _is_of_command(named)]
+        if code := trust_hosts(profile, args):
+            return code
+    return _trust_command(command, args) if command is not None else 0
+
+
+def _is_of_command(fingerprint: str) -> bool:
+    """Fingerprints of commands have 64 hexadecimal digits, those of keys 43 letters of base64."""
+    digits = fingerprint.lower().removeprefix("sha256:")
+    return len(digits) == 64 and not digits.strip("0123456789abcdef")
+
+
+def _trust_command(command: TrustedCommand, args: argparse.Namespace) -> int:
     from app.errors import ExitCode
     from app.trust import CommandTrust
 
-    command = _command(args.what)
-    if command is None:
-        print(f"Nothing to trust: the way into {args.what} runs no command.")  # noqa: T201
-        return 0
     print(command.describe())  # noqa: T201
     trust = CommandTrust()
     if trust.trusts(command):
@@ -71,17 +108,22 @@ def _trust(args: argparse.Namespace) -> int:
     if not _agreed(command, args):
         return int(ExitCode.SIGN_IN)
     trust.add(command)
+    _record("command.trusted", command)
     print("Trusted. A change of any of these asks again.")  # noqa: T201
     return 0
 
 
-def _command(name: str) -> TrustedCommand | None:
+def _record(event: str, command: TrustedCommand) -> None:
+    from app import audit
+
+    audit.record(event, profile=command.profile, program=command.argv[0], fingerprint=command.fingerprint)
+
+
+def _command(profile: Profile) -> TrustedCommand | None:
     from app.cluster.access import read_chosen
     from app.cluster.exec_plugin import describe_command
     from app.profiles.model import KubeconfigCluster
-    from app.profiles.store import load
 
-    profile = load().get(name)
     if not isinstance(profile.cluster, KubeconfigCluster):
         return None
     user = read_chosen(profile.cluster).user
@@ -93,7 +135,7 @@ def _agreed(command: TrustedCommand, args: argparse.Namespace) -> bool:
     from app.errors import SignInError
 
     if args.fingerprint:
-        if args.fingerprint.lower() == command.fingerprint.lower():
+        if command.fingerprint.lower() in (named.lower() for named in args.fingerprint):
             return True
         raise SignInError(
             "The command has another fingerprint", f"it is {command.fingerprint}",

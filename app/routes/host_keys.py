@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 FILE_NAME = "known_hosts"
 """Our own file, in the state folder."""
-LAYER = "host-key"
 
 _KEY_TYPES = {
     "ssh-ed25519": ("ssh-ed25519",),
@@ -110,7 +109,7 @@ class Finding(Record):
             clean(server.alias), self._notes(),
         )  # fmt: skip
 
-    def error(self) -> RouteError:
+    def error(self) -> HostKeyError:
         """What to tell when it is not trusted. Only for verdicts other than KNOWN."""
         if self.verdict is Verdict.REVOKED:
             return self._revoked()
@@ -122,46 +121,63 @@ class Finding(Record):
         read = f"The key as the VM has it: {_vm_command(self)}" if self.server.vm else ""
         return (*self.notes, read) if read else self.notes
 
-    def _unknown(self) -> RouteError:
+    def _unknown(self) -> HostKeyError:
         trust = f"jumpdeck trust {clean(self.server.profile)}"
         detail = f"{_address(self.server)} shows the {self.key_type} key {self.fingerprint}"
-        return RouteError(
+        return HostKeyError(
+            self,
             f"The SSH server {clean(self.server.host)} is not known", "; ".join([detail, *self._notes()]),
             f"Compare the fingerprint, then: {trust} (without a terminal: {trust} --fingerprint {self.fingerprint})",
-            code="JD-SSH-HOST-KEY-UNKNOWN", layer=LAYER, recovery=Recovery.NEEDS_PERSON,
+            code="JD-SSH-HOST-KEY-UNKNOWN", recovery=Recovery.NEEDS_PERSON,
         )  # fmt: skip
 
-    def _changed(self) -> RouteError:
+    def _changed(self) -> HostKeyError:
         server = self.server
         known = "; ".join(f"known is the {key.kind} key {key.fingerprint} ({key.where})" for key in self.known)
         verify = f"in the VM: {_vm_command(self)}" if server.vm else "with whoever runs the server"
-        return RouteError(
+        return HostKeyError(
+            self,
             f"The SSH server {clean(server.host)} shows another key than the known one",
             "; ".join([f"{_address(server)} shows the {self.key_type} key {self.fingerprint}", known, *self.notes]),
             f"Somebody may be in between. Verify the new key {verify}; "
             f"when it is right: jumpdeck trust {clean(server.profile)} --replace",
-            code="JD-SSH-HOST-KEY-CHANGED", layer=LAYER, recovery=Recovery.NEEDS_PERSON,
+            code="JD-SSH-HOST-KEY-CHANGED", recovery=Recovery.NEEDS_PERSON,
         )  # fmt: skip
 
-    def _revoked(self) -> RouteError:
+    def _revoked(self) -> HostKeyError:
         whose = "the authority of its certificate" if self.authority else "the key"
         where = ", ".join(key.where for key in self.known)
-        return RouteError(
+        return HostKeyError(
+            self,
             f"The SSH server {clean(self.server.host)} shows a revoked key",
             f"{_address(self.server)}: {whose} {self.fingerprint} ({self.key_type}) is revoked in {where}",
             "Do not connect; the key may be stolen. The server needs a new key, from whoever runs it.",
-            code="JD-SSH-HOST-KEY-REVOKED", layer=LAYER,
+            code="JD-SSH-HOST-KEY-REVOKED",
         )  # fmt: skip
 
-    def _pinned(self) -> RouteError:
+    def _pinned(self) -> HostKeyError:
         server = self.server
         stated = server.pin or "none (the hop has no host-key)"
-        return RouteError(
+        return HostKeyError(
+            self,
             f"The SSH server {clean(server.host)} does not show the key that the profile names",
             f"{_address(server)} shows the {self.key_type} key {self.fingerprint}; the profile names {clean(stated)}",
             "Verify the key with whoever runs the server; when it is right, correct host-key in the profile.",
-            code="JD-SSH-HOST-KEY-PINNED", layer=LAYER,
+            code="JD-SSH-HOST-KEY-PINNED",
         )  # fmt: skip
+
+
+class HostKeyError(RouteError):
+    """A server whose key is not trusted; `finding` says why (exit 5, layer host-key)."""
+
+    layer = "host-key"
+
+    def __init__(
+        self, finding: Finding, title: str, detail: str, hint: str, *, code: str,
+        recovery: Recovery = Recovery.PERMANENT,
+    ) -> None:  # fmt: skip
+        super().__init__(title, detail, hint, code=code, recovery=recovery)
+        self.finding = finding
 
 
 class HostKeyCheck:
@@ -300,6 +316,10 @@ class HostKeys:
 
     def check_for(self, server: Server) -> HostKeyCheck:
         """Read the files. Blocks: run it off the loop. Raises ProfileError for a file that cannot be used."""
+        return HostKeyCheck(server, self.look_up(server))
+
+    def look_up(self, server: Server) -> Lookup:
+        """What all files say of a server, ours first. Blocks; raises as `check_for`."""
         own = self.own
         lookups = [known_hosts.look_up(own.read(), own.path, server.name, server.plain_name)]
         notes: list[str] = []
@@ -308,13 +328,12 @@ class HostKeys:
             notes += [note] if note else []
             if data:
                 lookups.append(known_hosts.look_up(data, path, server.name, server.plain_name))
-        found = Lookup(
+        return Lookup(
             tuple(key for each in lookups for key in each.own_name),
             tuple(key for each in lookups for key in each.plain_name),
             tuple([note for each in lookups for note in each.notes] + notes),
             any(each.hashed for each in lookups),
         )
-        return HostKeyCheck(server, found)
 
     def trust(self, finding: Finding) -> None:
         """Keep an unknown key as known. Blocks. Audited. Raises the finding's own error for any other verdict."""
