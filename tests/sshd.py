@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from tests.peers import require
@@ -143,7 +143,8 @@ class Sshd:
     def signal_sessions(self, number: signal.Signals) -> None:
         """Send a signal to every process that serves a connection."""
         for pid in self.sessions():
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):  # it has just ended by itself
+                os.kill(pid, number)
 
     async def stop(self, *, sessions: bool = True) -> None:
         """End the listener, and with `sessions` every connection too."""
