@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -15,9 +16,6 @@ MAX_TEXT = 512
 MAX_NOTES = 4_096
 MAX_ITEMS = 64
 """Entries of a list field."""
-SECRET_REMEDY = (
-    "Remove it from the file (and change it, if others could read it). Jumpdeck asks for it and keeps it in memory."  # noqa: S105
-)
 PATH_REMEDY = "Put a Windows path in single quotes ('C:\\Users\\jo'), or write / for \\."
 
 
@@ -105,7 +103,7 @@ class Fields:
         elif len(value) > limit:
             self.complain(name, f"it has more than {limit} characters")
         elif patterns.holds_secret(value):
-            self.complain(name, "it holds a secret", SECRET_REMEDY, code="JD-PROFILE-SECRET")
+            self.complain(name, "it holds a secret", self._secret_remedy(name), code="JD-PROFILE-SECRET")
         elif check is not None and (wrong := check(value)):
             self.complain(name, wrong)
         else:
@@ -167,7 +165,8 @@ class Fields:
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, str) and patterns.looks_secret(name):
-            self.complain(name, "it holds a secret; only true is allowed here", SECRET_REMEDY, code="JD-PROFILE-SECRET")
+            remedy = self._secret_remedy(name)
+            self.complain(name, "it holds a secret; only true is allowed here", remedy, code="JD-PROFILE-SECRET")
         else:
             self.complain(name, f"true or false (without quotes) is expected, not {kind(value)}")
         return None
@@ -218,7 +217,8 @@ class Fields:
             if name in known:
                 continue
             if patterns.looks_secret(name):
-                self.complain(name, "a secret has no place in this file", SECRET_REMEDY, code="JD-PROFILE-SECRET")
+                remedy = self._secret_remedy(name)
+                self.complain(name, "a secret has no place in this file", remedy, code="JD-PROFILE-SECRET")
                 continue
             if self.source(name).newer:
                 where = ".".join(part for part in (self.complaints.table, self._where, name) if part)
@@ -227,6 +227,24 @@ class Fields:
             self.complain(
                 name, "there is no such field here", one_of(name, tuple(sorted(known))), code="JD-PROFILE-UNKNOWN-FIELD"
             )
+
+    def _secret_remedy(self, name: str) -> str:
+        """What to do about a secret in field `name`: take it out, and the command that stores it right."""
+        lower = name.lower()
+        ssh, key, user = self.values.get("ssh"), self.values.get("key"), self.values.get("user")
+        server = ssh[0] if isinstance(ssh, list) and ssh else ssh
+        if "private" in lower or "key-data" in lower:
+            then = "leave the key in its file and name that."
+        elif "phrase" in lower:
+            known = isinstance(key, str) and not patterns.holds_secret(key)
+            then = f"jumpdeck secrets set passphrase {clean(str(key)) if known else 'KEYFILE'}"
+        elif isinstance(server, str) or "pass" in lower or "pwd" in lower:
+            place = server if isinstance(server, str) and patterns.ssh_server(server) is None else "HOST"
+            named = user if isinstance(user, str) and re.fullmatch(patterns.NAME, user) else "USER"
+            then = f"jumpdeck secrets set password {place if '@' in place else f'{named}@{place}'}"
+        else:
+            then = f"jumpdeck secrets set token {clean(self.complaints.profile or 'PROFILE')}"
+        return f"Remove it from the file (and change it, if others could read it), then: {then}"
 
 
 def one_of(word: str, known: tuple[str, ...]) -> str:

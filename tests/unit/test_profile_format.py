@@ -214,8 +214,25 @@ def test_refuses_a_secret_and_never_repeats_it(field: str) -> None:
                   f"{CLUSTER}via = [{{ ssh = 'a', {field} = 'hunter2' }}]"):  # fmt: skip
         (problem,) = book_of(f"[profile.p]\n{place}").problems
         assert problem.code == "JD-PROFILE-SECRET"
-        assert "Jumpdeck asks for it and keeps it in memory" in problem.hint
+        assert "Remove it from the file" in problem.hint
         assert "hunter2" not in "".join(problem.lines()) + repr(vars(problem))
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("via = [{ ssh = 'jump01', user = 'ops', password = 'hunter2' }]", "password ops@jump01"),
+        ("via = [{ ssh = ['ops@a:2222', 'b'], password = 'hunter2' }]", "password ops@a:2222"),
+        ("via = [{ ssh = 'jo:hunter2@a', passwd = 'hunter2' }]", "password USER@HOST"),
+        ("via = [{ ssh = 'a', key = '~/.ssh/id', passphrase = 'hunter2' }]", "passphrase ~/.ssh/id"),
+        ("bearer-token = 'hunter2'", "token p"),
+    ],
+)
+def test_a_secret_in_the_file_is_told_the_command_that_stores_it(text: str, command: str) -> None:
+    (problem,) = book_of(f"[profile.p]\n{CLUSTER}{text}").problems
+    found = [each for each in (problem, *problem.more) if each.code == "JD-PROFILE-SECRET"]  # type: ignore[attr-defined]
+    assert found[0].hint.endswith(f"jumpdeck secrets set {command}")
+    assert "hunter2" not in "".join(found[0].lines())
 
 
 @pytest.mark.parametrize(
