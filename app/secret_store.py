@@ -162,7 +162,7 @@ class OsStore:
         found: list[tuple[float, Backend]] = []
         for backend in self._backends:
             try:
-                found.append((_load(backend).priority, backend))
+                found.append((load_backend(backend).priority, backend))
             except Exception as error:
                 reasons.append(f"{backend.label}: {prose(str(error), 200) or type(error).__name__}")
         for _, backend in sorted(found, key=_by_priority, reverse=True):
@@ -205,7 +205,7 @@ class OsStore:
     def _set(self, name: str, value: str, backend: Backend | None) -> None:
         before = _index().place(name)
         if backend is not None:
-            _load(backend).set_password(_service(name), USER, value)
+            load_backend(backend).set_password(_service(name), USER, value)
         else:
             assert self._files is not None
             self._files.set(name, value)
@@ -270,7 +270,7 @@ class OsStore:
             raise no_store(StoreStatus("", False, why))
         for backend in self._backends:
             if backend.path == path:
-                return _load(backend)
+                return load_backend(backend)
         raise no_store(StoreStatus("", False, f"{prose(path, 80)} is not a store that Jumpdeck uses here"))
 
     async def _call(self, work: Callable[[], T], what: str) -> T:
@@ -326,7 +326,7 @@ def own_store() -> SecretStore:
     return LabStore(channel) if channel else _OS
 
 
-def _load(backend: Backend) -> Any:
+def load_backend(backend: Backend) -> Any:
     """An instance of exactly this class. Raises what the library says when it cannot be used here. Blocks.
 
     keyring's own loading is not used: it follows the environment and a configuration file to any code. Its base class
@@ -356,7 +356,7 @@ def _probe(backend: Backend) -> str:
 
     service, value = _service(f"probe {secrets.token_hex(8)}"), secrets.token_urlsafe(24)
     try:
-        vault = _load(backend)
+        vault = load_backend(backend)
         vault.set_password(service, USER, value)
         kept = vault.get_password(service, USER) == value
         vault.delete_password(service, USER)
