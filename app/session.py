@@ -74,7 +74,7 @@ class Session:
         self.access: Access | None = None
         self._reader: ClusterReader | None = None
         self._board = StateBoard(profile.name, tell)
-        self._desk = desk
+        self._desk, self._ground = desk, ground
         self._asker = None if asker is None else SessionAsker(asker, desk)
         self._route = RouteKeeper(profile, ground, self._asker)
         self._backoff = backoff or Backoff()
@@ -253,7 +253,7 @@ class Session:
         board.move(P.CONNECTING, steps=(), error=None, retry_at=None, hops=self.hop_states())
         async with board.step("profile and credentials"):
             if self.access is None:
-                self.access = await resolve_access(self.profile, asker=self._asker)
+                self.access = await resolve_access(self.profile, asker=self._asker, secrets=self._ground.secrets)
             access = self.access
             hops = self._route.hops((access.host, access.port))
         board.publish(
