@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import select
 import signal
 import sys
 import tempfile
@@ -15,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from app.lab.practice import Lab
-from tests.running import processes_with
+from tests.leftovers import Temp, listening
 from tests.terminal import Terminal
 
 if sys.platform != "linux":
@@ -23,28 +21,6 @@ if sys.platform != "linux":
 
 TIMES = 50 if os.environ.get("SOAK") else 1
 LEAVE_ALTERNATE = b"\x1b[?1049l"
-
-
-class Temp:
-    """A folder for temporary files and a mark in the environment, both of one test alone."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.mark = f"JUMPDECK_TEST_MARK={folder.name}"
-
-    @property
-    def environment(self) -> dict[str, str]:
-        name, value = self.mark.split("=")
-        return {"TMPDIR": str(self.folder), "XDG_RUNTIME_DIR": str(self.folder), name: value}
-
-    async def all_gone(self) -> None:
-        """Wait for the end of every process that inherited our mark."""
-        async with asyncio.timeout(15):
-            for pid in processes_with(self.mark):
-                await asyncio.to_thread(_wait_for_end, pid)
-
-    def left(self) -> list[str]:
-        return [str(path) for path in self.folder.rglob("*") if not path.is_dir()]
 
 
 @pytest.fixture
@@ -129,38 +105,9 @@ async def test_the_process_listens_nowhere(temp: Temp) -> None:
     terminal = Terminal("demo", **temp.environment)
     try:
         await terminal.until(lambda written: b"clock-0" in written)
-        assert _listening(terminal.process.pid) == set()
+        assert listening(terminal.process.pid) == set()
     finally:
         terminal.process.send_signal(signal.SIGTERM)
         await terminal.ended()
         await temp.all_gone()
         terminal.close()
-
-
-def _listening(pid: int) -> set[str]:
-    """Inodes of TCP sockets in state LISTEN (0A) that the process holds."""
-    listening = set()
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A":
-                listening.add(f"socket:[{fields[9]}]")
-    held = set()
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            held.add(os.readlink(descriptor))
-        except OSError:
-            continue
-    return listening & held
-
-
-def _wait_for_end(pid: int) -> None:
-    """Return when a process that need not be our child has ended."""
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        select.select([handle], [], [], 15)
-    finally:
-        os.close(handle)

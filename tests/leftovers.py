@@ -1,0 +1,61 @@
+"""What a program may leave behind, and a look for it: processes, temporary files, listening ports (Linux)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+from pathlib import Path
+
+from tests.running import processes_with
+
+
+class Temp:
+    """A folder for temporary files and a mark in the environment, both of one test alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.mark = f"JUMPDECK_TEST_MARK={folder.name}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        name, value = self.mark.split("=")
+        return {"TMPDIR": str(self.folder), "XDG_RUNTIME_DIR": str(self.folder), name: value}
+
+    async def all_gone(self) -> None:
+        """Wait for the end of every process that inherited our mark."""
+        async with asyncio.timeout(15):
+            for pid in processes_with(self.mark):
+                await asyncio.to_thread(_wait_for_end, pid)
+
+    def left(self) -> list[str]:
+        return [str(path) for path in self.folder.rglob("*") if not path.is_dir()]
+
+
+def listening(pid: int) -> set[str]:
+    """Inodes of TCP sockets in state LISTEN (0A) that the process holds."""
+    everywhere = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A":
+                everywhere.add(f"socket:[{fields[9]}]")
+    held = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            held.add(os.readlink(descriptor))
+        except OSError:
+            continue
+    return everywhere & held
+
+
+def _wait_for_end(pid: int) -> None:
+    """Return when a process that need not be our child has ended."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        select.select([handle], [], [], 15)
+    finally:
+        os.close(handle)
