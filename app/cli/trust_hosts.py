@@ -118,7 +118,12 @@ class _Settling:
         if finding.verdict is not Verdict.UNKNOWN and not can_replace:
             await asyncio.to_thread(self.keys.refuse, finding)
             raise finding.error()
-        if not await self._agreed(finding):
+        try:
+            agreed = await self._agreed(finding)
+        except RouteError:
+            await asyncio.to_thread(self.keys.refuse, finding)
+            raise
+        if not agreed:
             await asyncio.to_thread(self.keys.refuse, finding)
             say(f"jumpdeck: {host} is not trusted; nothing has changed.")
             self.code = int(ExitCode.ROUTE)

@@ -54,6 +54,9 @@ class _LookingKeys(HostKeys):
     def check_for(self, server: Server) -> HostKeyCheck:
         return _Look(super().check_for(server), self)
 
+    def refuse(self, finding: Finding) -> None:
+        """Nobody has decided anything."""
+
 
 async def look_at(spec: SshHop, server: str, through: Dialer, keys: HostKeys, *, profile: str, policy: str) -> Finding:
     """The finding on the key that `server` of the hop shows. Raises RouteError when it cannot be reached.
