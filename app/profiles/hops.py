@@ -111,6 +111,8 @@ _READERS = {
 
 def proxy_url(value: str) -> str | None:
     """What is wrong with the URL of a web proxy, or None."""
+    if value.lower().rstrip("/").endswith((".pac", "/wpad.dat", "://wpad")):
+        return "it is a script that chooses a proxy (PAC), not a proxy: write the one that it names, http://HOST:PORT"
     return patterns.url(value, ("http", "https"), path=False)
 
 

@@ -30,9 +30,7 @@ USER_TIMEOUT = 30_000
 class DirectDialer:
     """A Dialer over this computer's own network. It carries nothing, so nothing of it can be lost."""
 
-    def __init__(self, *, target: tuple[str, int] | None = None, limit: float = CONNECT_LIMIT) -> None:
-        self.target = target
-        """Host and port of the API server at the end of the route, for a hop that only looks whether it is near."""
+    def __init__(self, *, limit: float = CONNECT_LIMIT) -> None:
         self._limit = limit
 
     async def dial(self, host: str, port: int, factory: ProtocolFactory) -> asyncio.Transport:

@@ -45,9 +45,8 @@ class NetworkDial:
     @asynccontextmanager
     async def open(self, through: Dialer) -> AsyncIterator[Dialer]:
         """Yield the dialer of before. Raises RouteError: JD-NETWORK-DOWN, JD-NETWORK-PUBLIC or JD-NETWORK-NO-NAME."""
-        target: tuple[str, int] | None = self._target or getattr(through, "target", None)
-        if self._spec.expect is not None and target is not None:
-            await self._check(self._spec.expect, *target)
+        if self._spec.expect is not None and self._target is not None:
+            await self._check(self._spec.expect, *self._target)
         yield through
 
     async def _check(self, expect: str, host: str, port: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 from urllib.parse import unquote, urlsplit
 
@@ -33,9 +33,9 @@ class ProxyDial:
         return f"{clean(self._place[0])} (proxy)"
 
     @property
-    def key(self) -> None:
-        """Nothing to share: it holds no connection."""
-        return None
+    def key(self) -> Hashable:
+        """It holds no connection, yet what is reached through another proxy is another way."""
+        return ("proxy", *self._place[:2], hash(self._url))
 
     @asynccontextmanager
     async def open(self, through: Dialer) -> AsyncIterator[Dialer]:
@@ -49,7 +49,6 @@ class ProxyDialer:
     def __init__(self, through: Dialer, url: str) -> None:
         self._through = through
         self._host, self._port, self._credential = parse_proxy(url)
-        self.target: tuple[str, int] | None = getattr(through, "target", None)
 
     async def dial(self, host: str, port: int, factory: ProtocolFactory) -> asyncio.Transport:
         """A stream to `host:port` as the proxy sees it. Raises RouteError (layer proxy, dns or tcp)."""
@@ -177,8 +176,14 @@ class _Talk(asyncio.Protocol):
 
 
 def parse_proxy(url: str) -> tuple[str, int, Secret | None]:
-    """Host, port and `user:password` of a proxy's URL. Raises ProfileError (JD-PROXY-URL)."""
+    """Host, port and `user:password` of a proxy's URL. Raises ProfileError (JD-PROXY-URL, JD-PROXY-PAC)."""
     shown = clean(url.rpartition("@")[2] or url)
+    if shown.lower().rstrip("/").endswith((".pac", "/wpad.dat", "://wpad")):
+        raise ProfileError(
+            "That is a script that chooses a proxy (PAC), not a proxy", shown,
+            "Open it in a browser and write the proxy that it names for this host: http://HOST:PORT.",
+            code="JD-PROXY-PAC",
+        )  # fmt: skip
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         host, port = parts.hostname, parts.port

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from app.cluster.api import ApiClient
 from app.errors import JumpdeckError, ProfileError, RouteError
+from app.profiles.hops import proxy_url
 from app.profiles.model import (
     BastionHop,
     HopSpec,
@@ -167,32 +168,40 @@ def test_a_proxy_that_is_none_of_ours(url: str) -> None:
         ProxyDial(url)
 
 
-async def enter(hop: NetworkDial, host: str, port: int = 443) -> None:
-    async with hop.open(DirectDialer(target=(host, port))):
+@pytest.mark.parametrize("url", ["http://web/proxy.pac", "http://wpad/wpad.dat", "http://wpad", "http://web/P.PAC"])
+def test_a_script_that_chooses_a_proxy_is_called_so(url: str) -> None:
+    with pytest.raises(ProfileError) as caught:
+        parse_proxy(url)
+    assert caught.value.code == "JD-PROXY-PAC"
+    assert "PAC" in (proxy_url(url) or "")
+
+
+async def enter(hop: NetworkDial) -> None:
+    async with hop.open(DirectDialer()):
         return
 
 
-def vpn(expect: str | None = "127.0.0.0/8", **ways: str) -> NetworkDial:
+def vpn(host: str = "127.0.0.1", **ways: str) -> NetworkDial:
     """A VPN hop on a computer with these ways: the beginning of an address, and the local address that leads there."""
 
     def way(address: str) -> str | None:
         return next((ways[start] for start in ways if address.startswith(start.strip("_"))), None)
 
-    return NetworkDial(NetworkHop("Contoso VPN", "vpn", expect), way=way)
+    return NetworkDial(NetworkHop("Contoso VPN", "vpn", "127.0.0.0/8"), target=(host, 443), way=way)
 
 
 async def test_a_network_to_be_on_tells_its_three_troubles_apart() -> None:
     assert vpn().label == "Contoso VPN (VPN)"
-    await enter(vpn(_127="127.0.0.1"), "127.0.0.1")
+    await enter(vpn(_127="127.0.0.1"))
     with pytest.raises(JumpdeckError) as caught:
-        await enter(vpn(), "127.0.0.1")
+        await enter(vpn())
     assert (caught.value.code, caught.value.layer, int(caught.value.exit_code)) == ("JD-NETWORK-DOWN", "hop", 5)
     with pytest.raises(JumpdeckError) as caught:
-        await enter(vpn(_127="10.8.0.2"), NO_SUCH_HOST)
+        await enter(vpn(NO_SUCH_HOST, _127="10.8.0.2"))
     assert (caught.value.code, caught.value.layer) == ("JD-NETWORK-NO-NAME", "dns")
     assert "Contoso VPN is up" in caught.value.detail
     with pytest.raises(JumpdeckError) as caught:
-        await enter(vpn(_127="192.168.1.5", _192="192.168.1.5"), "93.184.215.14")
+        await enter(vpn("93.184.215.14", _127="192.168.1.5", _192="192.168.1.5"))
     assert caught.value.code == "JD-NETWORK-PUBLIC"
     assert "93.184.215.14 (a public address), expected 127.0.0.0/8" in caught.value.detail
     assert "may not be up" in caught.value.detail
@@ -203,7 +212,7 @@ def test_the_way_of_packets_is_asked_of_the_system() -> None:
 
 
 async def test_a_network_without_a_range_only_stands_in_the_line() -> None:
-    await enter(NetworkDial(NetworkHop("ER", "expressroute")), NO_SUCH_HOST)
+    await enter(NetworkDial(NetworkHop("ER", "expressroute"), target=(NO_SUCH_HOST, 443)))
 
 
 def test_hops_of_a_profile() -> None:
@@ -212,8 +221,9 @@ def test_hops_of_a_profile() -> None:
     def hops(*via: HopSpec) -> tuple[str, ...]:
         return tuple(hop.label for hop in build_hops(Profile("p", KubeconfigCluster(Path("x")), via=via)))
 
-    assert hops(NetworkHop("ER", "expressroute"), ProxyHop("http://web:3128")) == ("ER (ExpressRoute)", "web (proxy)")
-    for later in (SshHop(("jump",)), BastionHop("/subscriptions/x"), InvokeHop()):
+    via = (NetworkHop("ER", "expressroute"), ProxyHop("http://web:3128"), SshHop(("one", "jo@two:2222")))
+    assert hops(*via) == ("ER (ExpressRoute)", "web (proxy)", "one or two (SSH)")
+    for later in (BastionHop("/subscriptions/x"), InvokeHop()):
         with pytest.raises(RouteError) as caught:
             hops(later)
         assert (caught.value.code, int(caught.value.exit_code)) == ("JD-ROUTE-NOT-BUILT", 5)
