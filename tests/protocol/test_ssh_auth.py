@@ -119,6 +119,42 @@ async def test_what_was_refused_is_said(tmp_path: Path, home: Path) -> None:
         assert "no key was there to try" in error.detail and "Name a key" in error.hint
 
 
+async def test_only_what_the_profile_names_is_tried(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    default, other = make_key(home / ".ssh" / "id_ed25519"), make_key(tmp_path / "other")
+    async with sshd(tmp_path / "sshd") as server, agent(tmp_path, default) as socket:
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
+        server.authorize(default)
+        for spec in (hop(key=other), hop(password=True)):
+            error = await refused(server, spec, home)
+            assert fingerprint(default) not in error.detail
+        login = await at(server, hop(), home)
+        assert login.method == f"agent key ED25519 {fingerprint(default)}", "and the file of the same key is not"
+        monkeypatch.delenv("SSH_AUTH_SOCK")
+        assert (await at(server, hop(), home)).method == f"key ED25519 {fingerprint(default)}"
+
+
+async def test_a_server_that_wants_two_keys(tmp_path: Path, home: Path) -> None:
+    first, second = make_key(tmp_path / "first"), make_key(tmp_path / "second", "ecdsa")
+    async with (
+        sshd(tmp_path / "sshd", AuthenticationMethods="publickey,publickey") as server,
+        agent(tmp_path, second) as socket,
+    ):
+        server.authorize(first)
+        server.authorize(second)
+        assert (await at(server, hop(key=first, agent=socket), home)).method == f"agent key ECDSA {fingerprint(second)}"
+        assert (await refused(server, hop(key=first), home)).code == "JD-SSH-DENIED"
+
+
+async def test_a_server_that_cuts_after_too_many_tries(tmp_path: Path, home: Path) -> None:
+    keys = [make_key(tmp_path / f"key{number}") for number in range(4)]
+    async with sshd(tmp_path / "sshd", MaxAuthTries="2") as server, agent(tmp_path, *keys) as socket:
+        error = await refused(server, hop(agent=socket), home)
+        assert (error.code, error.recovery) == ("JD-SSH-DENIED", Recovery.PERMANENT)
+        assert "the server says: Too many authentication failures" in error.detail
+
+
 def certify(authority: Path, key: Path, *, names: str = USER, validity: str = "-1d:+1d", options: tuple[str, ...] = ()):
     command = ["ssh-keygen", "-q", "-s", authority, "-I", "jo's laptop", "-z", "7", "-V", validity]
     subprocess.run([*command, "-n", names, *options, f"{key}.pub"], check=True, capture_output=True)
