@@ -121,7 +121,7 @@ class PodStreams:
         try:
             await channels.open()
             if down:
-                outcome = Outcome(failure=down)
+                outcome = Outcome(failure=down, unreached=True)
             elif asked.kind == "exec":
                 outcome = await self._exec(asked, channels)
             else:

@@ -10,11 +10,15 @@ import msgspec
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The end of a command: its exit code, or with `failure` why it could not be run at all."""
+    """The end of a command: its exit code, or with `failure` why it could not be run at all.
+
+    `unreached`: it was the API server that failed, before a kubelet was asked.
+    """
 
     code: int = 0
     command: tuple[str, ...] = ()
     failure: str = ""
+    unreached: bool = False
 
     def _message(self, translated: bool) -> str:
         if self.failure:
@@ -25,7 +29,7 @@ class Outcome:
         return f"command terminated with non-zero exit code: {words}"
 
     def _cause(self, translated: bool) -> str:
-        return f"Internal error occurred: {self.failure}" if translated else self.failure
+        return f"Internal error occurred: {self.failure}" if translated and not self.unreached else self.failure
 
     def text(self) -> bytes:
         """What the protocols before v4 send: nothing on success."""

@@ -1,0 +1,164 @@
+"""Asks the lab for exec, attach and port-forward as bytes on a socket, and with the real kubectl."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from app.lab.api import make_app
+from app.lab.kubelet import Cluster
+from app.lab.practice import Lab
+from app.lab.store import Store, Users
+from tests.protocol.lab_api_server import TOKENS
+
+LIMIT = 40.0
+"""Seconds for one step on a busy machine."""
+
+KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+WEBSOCKET = (
+    ("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"), ("Sec-WebSocket-Key", KEY),
+)  # fmt: skip
+
+
+@dataclass
+class Conversation:
+    """One connection after its answer's head was read."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    status_line: str
+    headers: list[list[str]]
+
+    @property
+    def status(self) -> int:
+        return int(self.status_line.split()[1])
+
+    async def read(self, size: int) -> bytes:
+        async with asyncio.timeout(LIMIT):
+            return await self.reader.readexactly(size)
+
+    async def rest(self) -> bytes:
+        """What still comes until the server closes."""
+        async with asyncio.timeout(LIMIT):
+            return await self.reader.read()
+
+    async def body(self) -> bytes:
+        """The body by its Content-Length."""
+        lengths = [int(value) for name, value in self.headers if name == "Content-Length"]
+        return await self.read(lengths[0]) if lengths else await self.rest()
+
+    async def message(self) -> tuple[int, bytes]:
+        """The next WebSocket frame: its first byte and its data."""
+        first, size = await self.read(2)
+        if size > 125:
+            size = int.from_bytes(await self.read(2 if size == 126 else 8), "big")
+        return first, await self.read(size)
+
+    def send(self, data: bytes, op: int = 2) -> None:
+        """Send one WebSocket frame; its mask is zero, so that the bytes are as they are."""
+        length = len(data)
+        size = bytes((0x80 | length,)) if length < 126 else bytes((0xFE,)) + length.to_bytes(2, "big")
+        self.writer.write(bytes((0x80 | op,)) + size + bytes(4) + data)
+
+    async def channels(self) -> dict[int, bytes]:
+        """All data by channel until the close frame."""
+        found: dict[int, bytes] = {}
+        while True:
+            first, data = await self.message()
+            if first == 0x88:
+                return found
+            found[data[0]] = found.get(data[0], b"") + data[1:]
+
+
+class Server:
+    """The lab's API server on a port of its own, without TLS."""
+
+    def __init__(self, port: int, cluster: Cluster) -> None:
+        self.port, self.cluster = port, cluster
+
+    @asynccontextmanager
+    async def ask(
+        self,
+        target: str,
+        headers: tuple[tuple[str, str], ...] | list[list[str]],
+        *,
+        method: str = "GET",
+        user: str | None = "admin",
+    ) -> AsyncIterator[Conversation]:
+        """Send one request and read the head of its answer."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers)]
+            if not any(name == "Host" for name, _ in headers):
+                lines.append("Host: lab")
+            if user:
+                lines.append(f"Authorization: Bearer token-of-{user}")
+            writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+            async with asyncio.timeout(LIMIT):
+                head = await reader.readuntil(b"\r\n\r\n")
+            first, *rest = head.decode().rstrip("\r\n").split("\r\n")
+            yield Conversation(reader, writer, first, [line.split(": ", 1) for line in rest])
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    def exec(self, query: str, protocol: str = "v5.channel.k8s.io", pod: str = "ticker", **how: str):
+        """Ask for an exec over a WebSocket."""
+        headers = (*WEBSOCKET, ("Sec-WebSocket-Protocol", protocol))
+        return self.ask(f"/api/v1/namespaces/real/pods/{pod}/exec?{query}", headers, **how)
+
+
+@asynccontextmanager
+async def stream_server(store: Store) -> AsyncIterator[Server]:
+    """Serve a store."""
+    cluster = Cluster(store)
+    app = make_app(store, cluster.logs, Users(TOKENS))
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield Server(int(runner.addresses[0][1]), cluster)
+    finally:
+        await runner.cleanup()
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: bytes
+    err: str
+
+
+class Kubectl:
+    """Runs kubectl against a lab; `environment` chooses how it streams."""
+
+    def __init__(self, lab: Lab, program: str, home: Path, **environment: str) -> None:
+        self.program = program
+        self.environment = {**os.environ, "KUBECONFIG": str(lab.kubeconfig), "HOME": str(home), **environment}
+
+    @asynccontextmanager
+    async def started(self, *words: str) -> AsyncIterator[asyncio.subprocess.Process]:
+        """A run that goes on; ended at the end of the block."""
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(
+            self.program, *words, env=self.environment, stdin=pipe, stdout=pipe, stderr=pipe, limit=2**20
+        )
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                process.terminate()
+            await asyncio.wait_for(process.communicate(), LIMIT)
+
+    async def run(self, *words: str, stdin: bytes = b"") -> Ran:
+        async with self.started(*words) as process:
+            out, err = await asyncio.wait_for(process.communicate(stdin), LIMIT)
+        assert process.returncode is not None
+        return Ran(process.returncode, out, err.decode())
