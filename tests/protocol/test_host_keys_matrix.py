@@ -8,11 +8,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import asyncssh
 import pytest
 
-from app.routes.host_keys import Finding, HostKeyCheck, HostKeys, Server, Verdict
+from app.profiles.model import SshHop
+from app.routes.context import RouteContext
+from app.routes.direct import DirectDialer
+from app.routes.host_keys import HostKeyError, HostKeys, Verdict
 from app.routes.known_hosts import hash_name
+from app.routes.ssh import Endpoint, SshDial
+from app.secrets import SecretSource
 from tests.peers import require
 from tests.sshd import USER, Sshd, make_key, sshd
 
@@ -113,38 +117,26 @@ CERTIFICATE_CASES: dict[str, Callable[[World], str]] = {
 """The same for a server that shows a certificate too."""
 
 
-class Client(asyncssh.SSHClient):
-    """Answers as the hop does."""
+class Dial(SshDial):
+    """The hop as profiles build it, but that trust may be kept under any name."""
 
-    def __init__(self, check: HostKeyCheck) -> None:
-        self.check = check
-        self.finding: Finding | None = None
+    name = ""
 
-    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
-        self.finding = self.check.judge(key)
-        return self.finding.verdict is Verdict.KNOWN
-
-    def validate_host_ca_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
-        self.finding = self.check.judge_authority(key)
-        return self.finding.verdict is Verdict.KNOWN
+    def alias(self, server: Endpoint) -> str:
+        return self.name
 
 
-async def our_verdict(server: Server, check: HostKeyCheck | None, user_key: Path) -> Verdict:
-    finding: Finding | None = None
-    while check is not None:
-        client = Client(check)
-        try:
-            async with asyncssh.connect(
-                server.host, server.port, config=None, known_hosts=([], [], check.revoked()), username=USER,
-                client_keys=[str(user_key)], agent_path=None, client_factory=lambda client=client: client,
-                server_host_key_algs=check.algorithms, host_key_alias=server.alias or None, connect_timeout=WAIT_LIMIT,
-            ):  # fmt: skip
-                return Verdict.KNOWN
-        except asyncssh.HostKeyNotVerifiable:
-            finding = client.finding
-            check = check.after_refusal(finding)
-    assert finding is not None
-    return finding.verdict
+async def our_verdict(world: World, file: Path, alias: str = "") -> Verdict:
+    """What the hop says, on that file alone."""
+    spec = SshHop(ssh=(f"{USER}@{HOST}:{world.server.port}",), key=world.folder / "user")
+    keys = HostKeys(world.folder / "own" / "known_hosts", (file,))
+    hop = Dial(spec, RouteContext(None, SecretSource(None), keys), profile="test", policy="strict")
+    hop.name = alias
+    try:
+        async with hop.open(DirectDialer()):
+            return Verdict.KNOWN
+    except HostKeyError as error:
+        return error.finding.verdict
 
 
 async def ssh_verdict(world: World, file: Path, *options: str) -> Verdict:
@@ -191,10 +183,7 @@ async def compare(world: World, cases: dict[str, Callable[[World], str]]) -> Non
     for number, (case, text) in enumerate(cases.items()):
         file = world.folder / f"known_{number}"
         file.write_bytes(text(world).encode("latin-1"))
-        server = Server("test", HOST, world.server.port)
-        check = HostKeys(world.folder / "own" / "known_hosts", (file,)).check_for(server)
-        ours = await our_verdict(server, check, world.folder / "user")
-        theirs = await ssh_verdict(world, file)
+        ours, theirs = await asyncio.gather(our_verdict(world, file), ssh_verdict(world, file))
         expected = Verdict.REVOKED if case in STRICTER else theirs
         if case in STRICTER:
             assert theirs is Verdict.KNOWN
@@ -242,18 +231,14 @@ async def test_an_alias_replaces_host_and_port(tmp_path: Path) -> None:
         for case, text in cases.items():
             file = tmp_path / "aliased"
             file.write_text(text)
-            server = Server("test", HOST, world.server.port, alias="stable.name")
-            check = HostKeys(tmp_path / "own" / "known_hosts", (file,)).check_for(server)
-            ours = await our_verdict(server, check, tmp_path / "user")
+            ours = await our_verdict(world, file, alias="stable.name")
             assert ours is await ssh_verdict(world, file, "-o", "HostKeyAlias=stable.name"), case
 
 
 async def test_a_missing_file_knows_nobody(tmp_path: Path) -> None:
     _keys(tmp_path)
     async with world_in(tmp_path) as world:
-        server = Server("test", HOST, world.server.port)
-        check = HostKeys(tmp_path / "own" / "known_hosts", (tmp_path / "none",)).check_for(server)
-        assert await our_verdict(server, check, tmp_path / "user") is Verdict.UNKNOWN
+        assert await our_verdict(world, tmp_path / "none") is Verdict.UNKNOWN
         assert await ssh_verdict(world, tmp_path / "none") is Verdict.UNKNOWN
 
 
