@@ -293,6 +293,16 @@ async def test_a_stored_password_that_is_refused_is_sent_exactly_once(home: Path
         assert gate.responses + [(sent,) for sent in gate.passwords] == [("old",)], "a lockout counter reads 1"
 
 
+async def test_a_stored_password_serves_where_nobody_is_asked(home: Path) -> None:
+    questions = [("", "", "", [("Password: ", False)])]
+    for gate in (Gate(password="open sesame"), Gate(questions=questions, answers=[["open sesame"]])):
+        async with gate:
+            store = MemoryStore(**{password_name("ops", "127.0.0.1", gate.port): "open sesame"})
+            for spec in (hop(password=True), hop()):
+                login = await log_in(spec, gate.port, gate.host_key, context(home, None, store), user="ops")
+                assert login.method == ("password" if gate.password else "keyboard-interactive")
+
+
 async def test_without_a_person_or_a_secret_nothing_is_sent(home: Path) -> None:
     async with Gate(password="open sesame") as gate:
         for spec, code in ((hop(password=True), "JD-SECRET-NEEDED"), (hop(), "JD-SSH-DENIED")):
