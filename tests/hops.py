@@ -82,8 +82,9 @@ class Ground:
 class Keep(asyncio.Protocol):
     """Keeps what comes; `ended` has what connection_lost brought."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, half_open: bool = True) -> None:
         loop = asyncio.get_running_loop()
+        self.half_open = half_open
         self.data = bytearray()
         self.eof = loop.create_future()
         self.ended: asyncio.Future[Exception | None] = loop.create_future()
@@ -101,7 +102,7 @@ class Keep(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self.eof.set_result(None)
-        return True
+        return self.half_open
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.ended.set_result(exc)
@@ -135,5 +136,6 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     while data := await reader.read(1 << 16):
         writer.write(data)
         await writer.drain()
-    writer.write_eof()
+    if writer.can_write_eof():
+        writer.write_eof()
     await writer.drain()

@@ -36,6 +36,11 @@ def fingerprint(key: Path) -> str:
     return done.stdout.split()[1]
 
 
+def public_key(key: Path) -> str:
+    """The public half of a key pair, as one line."""
+    return Path(f"{key}.pub").read_text()
+
+
 def free_port() -> int:
     """A loopback port that was free just now; for programs that cannot be told port 0."""
     with socket.socket() as probe:
@@ -53,6 +58,7 @@ class Sshd:
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._listens = asyncio.Event()
+        self._news = asyncio.Event()
         self._wrote = asyncio.Event()
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # its privilege separation wants this folder
@@ -98,6 +104,13 @@ class Sshd:
                 self._wrote.clear()
                 await self._wrote.wait()
 
+    async def logged(self, pattern: str, limit: float = START_LIMIT, *, times: int = 1) -> None:
+        """Wait until so many lines of its log begin with `pattern`: it writes them behind us."""
+        async with asyncio.timeout(limit):
+            while sum(1 for line in self.log if re.match(pattern, line)) < times:
+                self._news.clear()
+                await self._news.wait()
+
     def authorize(self, key: Path) -> None:
         """Let the owner of this key pair in."""
         with self._authorized.open("a") as file:
@@ -121,6 +134,7 @@ class Sshd:
         assert process.stderr is not None
         async for line in process.stderr:
             self.log.append(line.decode("utf-8", "replace").strip())
+            self._news.set()
             self._wrote.set()
             if self.log[-1].startswith("Server listening"):
                 self._listens.set()

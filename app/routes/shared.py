@@ -130,15 +130,15 @@ class _Entry:
                 self._shared.dropped(self._keys, self, None)
         except BaseException as exc:
             failure = exc
-            if self._ready.done() or isinstance(exc, asyncio.CancelledError):
+            if self._ready.done() or not isinstance(exc, Exception):
                 raise
         finally:
             self._shared.dropped(self._keys, self, failure)
             if not self._ready.done():
-                if isinstance(failure, asyncio.CancelledError) or failure is None:
-                    self._ready.cancel()
-                else:
+                if isinstance(failure, Exception):
                     self._ready.set_exception(failure)
+                else:
+                    self._ready.cancel()
 
 
 def _take_note(ready: asyncio.Future[Dialer]) -> None:

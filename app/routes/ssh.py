@@ -94,8 +94,8 @@ class SshDial:
         connect = await asyncio.to_thread(_load)
         order = self._order()
         failed: list[tuple[Endpoint, JumpdeckError]] = []
-        for left, server in enumerate(order, start=1 - len(order)):
-            limit = self.limits.alternative if left else self.limits.connect
+        for server in order:
+            limit = self.limits.connect if server is order[-1] else self.limits.alternative
             try:
                 return await connect(self, server, through, limit)
             except JumpdeckError as error:

@@ -232,7 +232,7 @@ class _KeyRefused(Exception):
 
 async def connect(hop: SshDial, server: Endpoint, through: Dialer, limit: float) -> SshDialer:
     """Log in at one server; asks about an unknown host key. `limit`: seconds to an agreed key. Raises JumpdeckError."""
-    before = f"through {through.facts().label}" if isinstance(through, Connection) else ""
+    before = _through(through) if isinstance(through, Connection) else ""
     login = await prepare_login(hop.spec, server.user, server.host, server.port, hop.context, before=before)
     try:
         return await _until_known(_Attempt(hop, server, through, login, limit))
@@ -335,10 +335,15 @@ def _options(check: HostKeyCheck) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _through(hop: Connection) -> str:
+    """`through jump01`, for people."""
+    return f"through {hop.facts().label.partition(' (')[0]}"
+
+
 def _address(attempt: _Attempt, below: _Below) -> str:
     """Where the connection really goes, for people."""
     if isinstance(attempt.through, Connection):
-        return f"through {attempt.through.facts().label}"
+        return _through(attempt.through)
     if isinstance(attempt.through, DirectDialer) and below.carrier is not None and below.carrier.peer:
         return below.carrier.peer
     return "through a proxy"
