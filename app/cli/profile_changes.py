@@ -137,19 +137,31 @@ def _agreed(question: str, args: argparse.Namespace) -> bool:
 
 
 def import_profiles(args: argparse.Namespace) -> int:
-    """`profiles import`: from kubeconfig contexts or a profile file."""
+    """`profiles import`: from kubeconfig contexts, a profile file, or SSH hosts."""
     from app.profiles.importing import default_kubeconfigs, from_kubeconfigs, from_profile_file
     from app.profiles.rendering import to_toml
     from app.profiles.saving import add_entries
 
-    if args.file and (args.kubeconfig or args.context):
+    if len(args.words) > 1 and not args.ssh_config:
+        raise UsageError("Too many words", "one FILE.toml is imported at a time", code="JD-USAGE-ARGUMENTS")
+    if (args.words or args.ssh_config) and (args.kubeconfig or args.context):
         raise UsageError(
-            "Two sources at once", "FILE.toml goes without --kubeconfig and --context", code="JD-USAGE-ARGUMENTS"
-        )
+            "Two sources at once", "--kubeconfig and --context go without FILE.toml and --ssh-config",
+            code="JD-USAGE-ARGUMENTS",
+        )  # fmt: skip
+    if (args.cluster or args.name) and not (args.ssh_config and args.cluster):
+        raise UsageError(
+            "--cluster and --as belong to --ssh-config", "", "jumpdeck profiles add NAME --cluster …",
+            code="JD-USAGE-ARGUMENTS",
+        )  # fmt: skip
     book = _book()
     taken = {getattr(problem, "profile", "") for problem in book.problems}
-    if args.file:
-        found = from_profile_file(Path(args.file), args.prefix, book.profiles, taken)
+    if args.ssh_config:
+        from app.cli.ssh_hosts import import_ssh_hosts
+
+        return import_ssh_hosts(args, book, taken)
+    if args.words:
+        found = from_profile_file(Path(args.words[0]), args.prefix, book.profiles, taken)
     else:
         files = [Path(args.kubeconfig)] if args.kubeconfig else default_kubeconfigs()
         found = from_kubeconfigs(files, args.context, args.prefix, book.profiles, taken)

@@ -43,15 +43,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     remove.add_argument("-y", "--yes", action="store_true", help="do not ask")
     remove.add_argument("--no-input", action="store_true", help="never ask; fail without --yes")
 
-    importing = command(
-        "import", "add profiles for the contexts of a kubeconfig, or from another profile file",
-        "jumpdeck profiles import --kubeconfig ~/.kube/config --context staging",
-    )  # fmt: skip
-    importing.add_argument("file", metavar="FILE.toml", nargs="?", help="a profile file to take profiles from")
-    importing.add_argument("--kubeconfig", metavar="FILE", help="default: $KUBECONFIG, else ~/.kube/config")
-    importing.add_argument("--context", metavar="C", action="append", default=[], help="only this context (repeatable)")
-    importing.add_argument("--prefix", metavar="P", default="", help="put this before each name")
-    importing.add_argument("--dry-run", action="store_true", help="print what would be added, change nothing")
+    _configure_import(
+        command(
+            "import",
+            "add profiles for the contexts of a kubeconfig or from another profile file, or hops for SSH hosts",
+            "jumpdeck profiles import --kubeconfig ~/.kube/config --context staging\n"
+            "         jumpdeck profiles import --ssh-config jump01 inner\n"
+            "         jumpdeck profiles import --ssh-config inner --cluster kubeconfig=~/.kube/config,context=staging",
+        )
+    )
 
     export = command("export", "print profiles for colleagues, without personal defaults", "jumpdeck profiles export")
     export.add_argument("names", metavar="NAME", nargs="*", help="default: all")
@@ -59,6 +59,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
     check = command("check", "check the profile files and the files that they name", "jumpdeck profiles check")
     check.add_argument("names", metavar="NAME", nargs="*", help="default: all")
     check.add_argument("--no-input", action="store_true", help="never ask about changed includes")
+
+
+def _configure_import(importing: argparse.ArgumentParser) -> None:
+    importing.add_argument(
+        "words", metavar="FILE.toml|HOST", nargs="*",
+        help="a profile file to take profiles from; with --ssh-config its hosts (default: all), each as [hop.HOST]",
+    )  # fmt: skip
+    importing.add_argument("--kubeconfig", metavar="FILE", help="default: $KUBECONFIG, else ~/.kube/config")
+    importing.add_argument("--context", metavar="C", action="append", default=[], help="only this context (repeatable)")
+    importing.add_argument(
+        "--ssh-config", action="store_true",
+        help="hosts of ~/.ssh/config, or of a file: a first word with / in it. ProxyJump becomes hops; nothing in the "
+        "file runs, and what is not taken over is listed",
+    )  # fmt: skip
+    importing.add_argument(
+        "--cluster", metavar="C", help="with --ssh-config HOST: also a profile for this cluster through the host"
+    )
+    importing.add_argument("--as", metavar="NAME", dest="name", help="the name of that profile (default: the host's)")
+    importing.add_argument("--prefix", metavar="P", default="", help="put this before each name")
+    importing.add_argument("--dry-run", action="store_true", help="print what would be added, change nothing")
 
 
 def _configure_add(add: argparse.ArgumentParser) -> None:
