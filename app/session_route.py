@@ -162,4 +162,3 @@ class RouteKeeper:
 
 def _not_open(why: str = "") -> RouteError:
     return RouteError("The route is not open", why, code="JD-ROUTE-NOT-OPEN", recovery=Recovery.TRANSIENT)
-

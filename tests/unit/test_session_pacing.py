@@ -1,0 +1,89 @@
+"""How long a session waits for its next try (R-05), by a clock that a test turns."""
+
+from __future__ import annotations
+
+import random
+
+from app.session_pacing import LEAST_CAP, PATIENT_CAP, RETURN_CAP, RETURN_PERIOD, SETTLED, Pacing
+from app.tasks import Backoff
+
+SAMPLES = 10_000
+FLOOR = 0.2
+
+
+class Turned:
+    """A pacing and its clock."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.backoff = Backoff(rng=random.Random(7))
+        self.pacing = Pacing(self.backoff, clock=lambda: self.now)
+
+    def up_for(self, seconds: float) -> None:
+        self.pacing.up()
+        self.now += seconds
+        self.pacing.lost()
+
+    def fail(self, *, took: float = 0.0, retry_after: float | None = None) -> float:
+        """A try that took so long and failed; the wait after it."""
+        self.pacing.begin()
+        self.now += took
+        return self.pacing.next_wait(retry_after)
+
+
+def test_what_was_never_up_waits_longer_and_longer_up_to_the_patient_cap() -> None:
+    turned = Turned()
+    waits = [turned.fail() for _ in range(SAMPLES)]
+    assert waits[0] <= 0.5
+    assert all(FLOOR <= wait <= PATIENT_CAP for wait in waits)
+    assert max(waits) > PATIENT_CAP * 0.99
+    assert min(waits[10:]) < 1.0  # full jitter
+
+
+def test_what_was_lost_just_now_is_tried_quickly() -> None:
+    turned = Turned()
+    turned.up_for(1.0)
+    waits = [turned.fail() for _ in range(SAMPLES)]
+    assert all(FLOOR <= wait <= RETURN_CAP for wait in waits)
+    assert max(waits) > RETURN_CAP * 0.99
+
+
+def test_after_the_return_period_it_is_patient() -> None:
+    turned = Turned()
+    turned.up_for(1.0)
+    for _ in range(20):
+        turned.fail()
+    turned.now += RETURN_PERIOD
+    assert max(turned.fail() for _ in range(1000)) > RETURN_CAP
+
+
+def test_a_link_that_flaps_gets_the_quick_tries_once() -> None:
+    turned = Turned()
+    turned.up_for(1.0)
+    for _ in range(20):
+        turned.fail()
+    turned.now += RETURN_PERIOD
+    turned.up_for(1.0)
+    assert max(turned.fail() for _ in range(1000)) > RETURN_CAP
+
+
+def test_a_session_that_settled_begins_anew() -> None:
+    turned = Turned()
+    for _ in range(20):
+        turned.fail()
+    turned.up_for(SETTLED + 1)
+    assert turned.fail() <= 0.5
+    assert all(turned.fail() <= RETURN_CAP for _ in range(1000))
+
+
+def test_a_try_that_took_long_is_part_of_the_wait() -> None:
+    turned = Turned()
+    turned.up_for(1.0)
+    for _ in range(10):
+        turned.fail()
+    waits = [turned.fail(took=10.0) for _ in range(10)]
+    assert all(FLOOR <= wait <= LEAST_CAP for wait in waits)
+
+
+def test_a_wait_that_the_far_end_names_wins_when_it_is_longer() -> None:
+    assert Turned().fail(retry_after=12.0) == 12.0
