@@ -10,23 +10,27 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+JUMPDECK = (sys.executable, "-m", "jumpdeck")
 
 SEEN_LIMIT = 30.0
 """Seconds until something must have appeared."""
 
 
 class Terminal:
-    """Runs `python -m jumpdeck …` on a pseudo-terminal of its own; keeps every byte that reaches it."""
+    """Runs `python -m jumpdeck …`, or a script, on a pseudo-terminal of its own; keeps every byte that reaches it."""
 
-    def __init__(self, *words: str, columns: int = 120, rows: int = 36, **environment: str) -> None:
+    def __init__(
+        self, *words: str, columns: int = 120, rows: int = 36, script: str | None = None, **environment: str
+    ) -> None:
         self.ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.modes_before = termios.tcgetattr(self.ours)
         self.written = b""
         self._news = asyncio.Event()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "jumpdeck", *words],
+            [sys.executable, *(("-m", "jumpdeck") if script is None else ("-c", script)), *words],
             stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
             env={**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **environment},
