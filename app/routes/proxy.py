@@ -109,7 +109,7 @@ class ProxyDialer:
                     if line.lower().startswith("proxy-authenticate:")}  # fmt: skip
             raise self._sign_in(ways, said)
         if status in (502, 503, 504):
-            raise self._error("JD-PROXY-NO-WAY", "The proxy cannot reach the cluster",
+            raise self._error("JD-PROXY-NO-WAY", f"The proxy cannot reach {clean(target)}",
                               f"{clean(target)}, from server: {said}",
                               "The name may be private: is another way needed?", Recovery.TRANSIENT)  # fmt: skip
         detail = f"{clean(target)}, from server: {said}"

@@ -379,4 +379,3 @@ async def test_what_of_asyncssh_is_private_is_still_there(tmp_path: Path) -> Non
             assert asyncssh.constants.MSG_USERAUTH_FAILURE in conn._packet_handlers
             conn._keepalive_timer_callback()
             assert conn._keepalive_count == 1
-        assert asyncssh.__version__ == "2.24.1"
