@@ -28,6 +28,8 @@ MAX_NOTES = 5
 _MAX_PATTERN = 1023
 """Characters of one host pattern; OpenSSH gives up on the whole list at a longer one (match.c)."""
 _HASH_BYTES = 20
+_INNER = bytes(value ^ 0x36 for value in range(256))
+_OUTER = bytes(value ^ 0x5C for value in range(256))
 _KINDS = {
     "ssh-ed25519": "ED25519", "ssh-rsa": "RSA", "ssh-dss": "DSA", "sk-ssh-ed25519@openssh.com": "ED25519-SK",
     "sk-ecdsa-sha2-nistp256@openssh.com": "ECDSA-SK", "ecdsa-sha2-nistp256": "ECDSA 256",
@@ -138,9 +140,11 @@ def read_file(path: Path, *, private: bool = False) -> tuple[bytes, str]:
             raise
     try:
         flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
-        with open(os.open(path, flags), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return b"", f"{shown(path)} is not a regular file and was not read"
+        handle = os.open(path, flags)
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            return b"", f"{shown(path)} is not a regular file and was not read"
+        with open(handle, "rb") as file:
             data = file.read(MAX_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         return b"", ""
@@ -160,15 +164,18 @@ def look_up(data: bytes, path: Path, name: str, plain: str | None = None) -> Loo
     found: dict[str, list[KnownKey]] = {}
     names = [(each, each.encode("utf-8", "replace")) for each in (name, plain) if each is not None]
     notes: list[str] = []
-    hashed = False
-    for number, line in enumerate(_lines(data), 1):
-        marker, hosts, key = _fields(line)
+    first, last = names[0][1].lower(), names[-1][1].lower()
+    lines = _lines(data)
+    hashed = any(line[:3] == b"|1|" for line in lines)
+    for number, lowered in enumerate(_lines(data.lower()), 1):
+        if last not in lowered and first not in lowered and not _may_speak_of_any(lowered):
+            continue  # where nearly every line of a large file ends
+        marker, hosts, key = _fields(lines[number - 1])
         if not hosts:
             continue
         if marker is None:
             _note(notes, path, number, "an unknown marker")
             continue
-        hashed = hashed or hosts[:1] == b"|"
         fitting = [each for each, raw in names if _speaks_of(hosts, raw)]
         if not fitting:
             continue
@@ -221,6 +228,11 @@ def _fields(line: bytes) -> tuple[Marker | None, bytes, bytes]:
     return marker, hosts, key
 
 
+def _may_speak_of_any(line: bytes) -> bool:
+    """Whether a line may matter for a name that does not stand in it: by a hash, a marker or a wildcard."""
+    return line[:1] in (b"|", b"@", b" ") or b"*" in line or b"?" in line
+
+
 def _note(notes: list[str], path: Path, number: int, what: str) -> None:
     if len(notes) < MAX_NOTES:
         notes.append(f"{shown(path)}:{number} was skipped: it has {what}")
@@ -248,12 +260,19 @@ def _hash_fits(hosts: bytes, name: bytes) -> bool:
     """`|1|salt|hash`, one name a line."""
     try:
         nothing, magic, salt, digest = hosts.split(b"|")
-        key = base64.b64decode(salt, validate=True)
+        key = binascii.a2b_base64(salt, strict_mode=True)
         if nothing or magic != b"1" or len(key) != _HASH_BYTES:
             return False
-        return hmac.digest(key, name, "sha1") == base64.b64decode(digest, validate=True)
-    except (ValueError, binascii.Error):
+        return _hmac_sha1(key, name) == binascii.a2b_base64(digest, strict_mode=True)
+    except ValueError:
         return False
+
+
+def _hmac_sha1(key: bytes, text: bytes) -> bytes:
+    """RFC 2104 for keys of up to 64 bytes; a third of the time of `hmac.digest`, for files of many thousand lines."""
+    key = key.ljust(64, b"\0")
+    inner = hashlib.sha1(key.translate(_INNER) + text, usedforsecurity=False).digest()
+    return hashlib.sha1(key.translate(_OUTER) + inner, usedforsecurity=False).digest()
 
 
 def _wild_fits(pattern: bytes, name: bytes) -> bool:
