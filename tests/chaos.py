@@ -16,6 +16,7 @@ class _Pair:
     def __init__(self, chaos: Chaos, client: socket.socket, server: socket.socket) -> None:
         self._chaos = chaos
         self.client, self.server = client, server
+        self.flowing = chaos.flowing
         self.pumps = [
             asyncio.ensure_future(self._pump(client, server, to_server=True)),
             asyncio.ensure_future(self._pump(server, client, to_server=False)),
@@ -26,7 +27,7 @@ class _Pair:
         chaos = self._chaos
         with contextlib.suppress(OSError):
             while data := await loop.sock_recv(source, chaos.piece):
-                await chaos.flowing.wait()
+                await self.flowing.wait()
                 if chaos.pause:
                     await asyncio.sleep(chaos.pause)
                 if chaos.corrupting and not to_server:
@@ -52,6 +53,8 @@ class Chaos:
         self.port = 0
         self.flowing = asyncio.Event()
         self.flowing.set()
+        self.came = asyncio.Event()
+        """Set by the first connection."""
         self.pause = 0.0
         self.piece = PIECE
         self.corrupting = False
@@ -98,6 +101,11 @@ class Chaos:
         """Pass on again, also what was held back."""
         self.flowing.set()
 
+    def reroute(self) -> None:
+        """New connections pass; those there are stay frozen for good, as after a change of network."""
+        self.flowing = asyncio.Event()
+        self.flowing.set()
+
     def slow(self, seconds: float, piece: int = 512) -> None:
         """Wait before each piece of so many bytes."""
         self.pause, self.piece = seconds, piece
@@ -124,6 +132,7 @@ class Chaos:
         while True:
             client, _ = await loop.sock_accept(listener)
             self.accepted += 1
+            self.came.set()
             client.setblocking(False)
             server = socket.socket()
             server.setblocking(False)

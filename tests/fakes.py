@@ -80,6 +80,26 @@ class FakeAsker:
         self.told.append((server, text))
 
 
+class SlowAsker(FakeAsker):
+    """Gives one secret, again and again, from when the test sets `typed`; counts how many questions wait at once."""
+
+    def __init__(self, secret: str) -> None:
+        super().__init__()
+        self.secret = secret
+        self.typed = asyncio.Event()
+        self.open = self.most = 0
+
+    async def ask_secret(self, what: str, *, may_keep: bool = False) -> SecretAnswer | None:
+        self.asked.append(what)
+        self.open += 1
+        self.most = max(self.most, self.open)
+        try:
+            await self.typed.wait()
+        finally:
+            self.open -= 1
+        return SecretAnswer(self.secret)
+
+
 class SmallServer:
     """An HTTP server on loopback that can stop and come back on the same port."""
 

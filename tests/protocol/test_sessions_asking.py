@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from app.asking import SecretAnswer
 from app.cli.frame import wait_first_up
 from app.errors import JumpdeckError
 from app.profiles.model import Profile, ServerCluster
@@ -20,29 +19,10 @@ from app.session_asking import Desk
 from app.session_route import RouteGround
 from app.session_states import is_asking
 from app.sessions import Session, Sessions
-from tests.fakes import FakeAsker, SmallServer, profile_for
+from tests.fakes import SlowAsker, SmallServer, profile_for
 
 LIMIT = 10.0
 P = SessionPhase
-
-
-class SlowAsker(FakeAsker):
-    """Answers with `good` when the test lets it; counts how many questions wait at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.typed = asyncio.Event()
-        self.open = self.most = 0
-
-    async def ask_secret(self, what: str, *, may_keep: bool = False) -> SecretAnswer | None:
-        self.asked.append(what)
-        self.open += 1
-        self.most = max(self.most, self.open)
-        try:
-            await self.typed.wait()
-        finally:
-            self.open -= 1
-        return SecretAnswer("good")
 
 
 async def version(request: web.Request) -> web.StreamResponse:
@@ -69,7 +49,7 @@ async def reach(session: Session, wanted: Callable[[SessionState], bool]) -> Ses
 
 async def test_while_a_person_is_asked_it_stands_there_without_an_error() -> None:
     told: list[SessionState] = []
-    asker = SlowAsker()
+    asker = SlowAsker("good")
     async with SmallServer(version) as server:
         profile = asking_profile("asks", server.port)
         session = Session(profile, desk=Desk(), ground=RouteGround(None), tell=told.append, asker=asker)
@@ -86,7 +66,7 @@ async def test_while_a_person_is_asked_it_stands_there_without_an_error() -> Non
 
 
 async def test_questions_come_one_at_a_time_and_hold_up_nobody_else(tmp_path: Path) -> None:
-    asker = SlowAsker()
+    asker = SlowAsker("good")
     async with SmallServer(version) as server:
         book = ProfileBook(tmp_path / "profiles.toml")
         for number in range(6):
@@ -107,7 +87,7 @@ async def test_who_does_not_answer_has_given_up() -> None:
     async with SmallServer(version) as server:
         desk = Desk(answer_limit=0.05)
         profile = asking_profile("asks", server.port)
-        session = Session(profile, desk=desk, ground=RouteGround(None), tell=lambda _: None, asker=SlowAsker())
+        session = Session(profile, desk=desk, ground=RouteGround(None), tell=lambda _: None, asker=SlowAsker("good"))
         session.start()
         state = await reach(session, lambda state: state.error is not None)
         assert state.phase is P.NEEDS_SECRET
@@ -118,7 +98,7 @@ async def test_who_does_not_answer_has_given_up() -> None:
 
 
 async def test_the_time_of_an_answer_does_not_count_for_the_command_line() -> None:
-    asker = SlowAsker()
+    asker = SlowAsker("good")
     async with SmallServer(version) as server:
         profile = asking_profile("asks", server.port)
         session = Session(profile, desk=Desk(), ground=RouteGround(None), tell=lambda _: None, asker=asker)
@@ -132,7 +112,7 @@ async def test_the_time_of_an_answer_does_not_count_for_the_command_line() -> No
 
 
 async def test_closing_ends_a_question() -> None:
-    asker = SlowAsker()
+    asker = SlowAsker("good")
     async with SmallServer(version) as server:
         profile = asking_profile("asks", server.port)
         session = Session(profile, desk=Desk(), ground=RouteGround(None), tell=lambda _: None, asker=asker)

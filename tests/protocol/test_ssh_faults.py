@@ -14,14 +14,16 @@ from app.errors import JumpdeckError, Recovery
 from app.profiles.store import ProfileBook
 from app.rows import SessionPhase
 from app.session_route import RouteGround
+from app.session_states import is_asking
 from app.sessions import Sessions
-from tests.fakes import FakeAsker
+from tests.fakes import FakeAsker, SlowAsker
 from tests.ssh_world import BACK_LIMIT, Reading, World, is_lost, is_up, reach, ssh_world
 from tests.sshd import fingerprint, make_key, sshd
 
 SOAK = bool(os.environ.get("SOAK"))
 AWAY = 20.0 if SOAK else 1.0
 """Seconds that a server stays away."""
+
 
 def public_key(path: Path) -> str:
     return " ".join(Path(f"{path}.pub").read_text().split()[:2])
@@ -216,6 +218,38 @@ async def test_six_profiles_behind_one_jump_box_ask_once_and_log_in_once(tmp_pat
         world.write(3)
         await reading.complete()
         assert (world.servers[0].logins, world.chaos[0].accepted) == (1, 1)
+
+
+async def test_all_who_wait_for_one_answer_stand_there_and_hold_up_nobody_else(tmp_path: Path) -> None:
+    async with ssh_world(tmp_path) as world:
+        key = make_key(tmp_path / "locked", passphrase="open sesame")
+        world.servers[0].authorize(key)
+        asker = SlowAsker("open sesame")
+        via = [world.hop(world.chaos[0].port, key=key)]
+        waiting = [world.session(world.profile(f"p{number}", via=via), asker=asker) for number in range(6)]
+        for session in waiting:
+            state = await reach(session, is_asking)
+            assert state.phase is SessionPhase.NEEDS_SECRET
+        plain = world.session(world.profile("plain", via=[]))
+        await reach(plain, is_up)
+        late = world.session(world.profile("late", via=via), asker=asker)
+        await reach(late, is_asking)
+        asker.typed.set()
+        for session in (*waiting, late):
+            await reach(session, is_up)
+        assert (asker.most, len(asker.asked), world.servers[0].logins) == (1, 1, 1)
+
+
+async def test_a_try_under_way_begins_anew_when_the_network_changes(tmp_path: Path) -> None:
+    async with ssh_world(tmp_path) as world:
+        world.chaos[0].freeze()
+        session = world.session()
+        await reach(session, lambda state: len(state.steps) == 2)
+        await world.chaos[0].came.wait()
+        world.chaos[0].reroute()
+        session.verify_now()
+        await reach(session, is_up, BACK_LIMIT)
+        assert world.chaos[0].accepted == 2
 
 
 async def test_sessions_close_within_their_limit_on_a_frozen_link(tmp_path: Path) -> None:
