@@ -10,9 +10,7 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Callable, Sequence
-
-JUMPDECK = (sys.executable, "-m", "jumpdeck")
+from collections.abc import Callable
 
 SEEN_LIMIT = 30.0
 """Seconds until something must have appeared."""

@@ -17,7 +17,7 @@ from app.tasks import TaskOwner
 
 _TOKEN = re.compile(
     r"""[ \t]*(?:(?P<op>&&|\|\||[;|\n])|(?P<redirect>[0-2]?(?:>&|<|>>?)[ ]*[\w/.-]+)"""
-    r"""|(?P<word>(?:[^\s;|&<>'"\\]|\\.|'[^']*'|"(?:[^"\\]|\\.)*")+))"""
+    r"""|(?P<word>(?![()])(?:[^\s;|&<>'"\\]|\\.|'[^']*'|"(?:[^"\\]|\\.)*")+))"""
 )
 _PART = re.compile(r"""'([^']*)'|"((?:[^"\\]|\\.)*)"|\\(.)|([^'"\\]+)""")
 _VARIABLE = re.compile(r"\$(?:\{(\w+|\?)\}|(\w+|\?))")
@@ -66,7 +66,7 @@ def _tokens(text: str) -> Iterator[tuple[str, str]]:
     while at < end:
         found = _TOKEN.match(text, at)
         if found is None:
-            raise SyntaxTrouble(f"unexpected {text[at:].strip()[:1]!r}")
+            raise SyntaxTrouble(f'unexpected "{text[at:].strip()[:1]}"')
         at = found.end()
         kind = str(found.lastgroup)
         yield kind, found[kind]

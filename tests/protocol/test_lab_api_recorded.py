@@ -16,7 +16,7 @@ from tests.protocol.lab_api_server import base_world, expired_world, middle_worl
 from tests.recordings import Recording, cases, load
 
 LOGS = "the log book's own tests replay it"
-STREAMS = "no streams into containers in this version"
+STREAMS = "their own test replays them (test_lab_exec_recorded)"
 LOAD = "made by overload on purpose; the lab's 429 fault has its own test"
 WRITES = "the lab's API server only reads"
 BROKEN = "the server itself was starting, broken, killed or stopped; the lab's faults stand for it"
