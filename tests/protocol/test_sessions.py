@@ -10,11 +10,13 @@ import pytest
 from aiohttp import web
 
 from app.errors import JumpdeckError, Recovery
+from app.profiles.store import ProfileBook
+from app.records import replace
 from app.rows import SessionPhase, SessionState, StepState
 from app.session_asking import Desk
 from app.session_route import RouteGround
-from app.sessions import Session
-from app.tasks import Backoff
+from app.sessions import Session, Sessions
+from app.tasks import Backoff, TaskOwner
 from tests.fakes import SmallServer, profile_for
 
 LIMIT = 10.0
@@ -35,10 +37,10 @@ async def version(request: web.Request) -> web.StreamResponse:
     return web.json_response({"major": "1", "minor": "36", "gitVersion": "v1.36.2"})
 
 
-def session_for(folder: Path, port: int, *, token: str = "good") -> tuple[Session, list[SessionState]]:
+def session_for(folder: Path, port: int, *, token: str = "good", **limits: float) -> tuple[Session, list[SessionState]]:
     told: list[SessionState] = []
     profile = profile_for(folder, port, token=token)
-    session = Session(profile, desk=Desk(), ground=RouteGround(None), tell=told.append, backoff=Quick())
+    session = Session(profile, desk=Desk(), ground=RouteGround(None), tell=told.append, backoff=Quick(), **limits)
     return session, told
 
 
@@ -131,7 +133,6 @@ async def test_an_illegal_move_raises(tmp_path: Path) -> None:
         session._board.move(SessionPhase.UP)
 
 
-
 async def test_a_token_refused_in_mid_session_is_tried_again(tmp_path: Path) -> None:
     refusing = False
 
@@ -150,3 +151,101 @@ async def test_a_token_refused_in_mid_session_is_tried_again(tmp_path: Path) -> 
         refusing = False
         await reach(session, lambda s: s.phase is SessionPhase.UP)
         await session.aclose()
+
+
+async def test_a_link_that_is_full_is_not_a_dead_one(tmp_path: Path) -> None:
+    silent = asyncio.Event()
+    hanging = asyncio.Event()
+
+    async def moody(request: web.Request) -> web.StreamResponse:
+        if silent.is_set():
+            await hanging.wait()
+        return await version(request)
+
+    async with SmallServer(moody) as server, TaskOwner("bytes") as owner:
+        session, told = session_for(tmp_path, server.port, probe_every=0.05, probe_limit=0.2)
+        session.start()
+        await reach(session, lambda s: s.phase is SessionPhase.UP)
+
+        async def bytes_come() -> None:
+            while True:
+                session.alive()
+                await asyncio.sleep(0.01)
+
+        coming = owner.spawn(bytes_come(), name="come")
+        silent.set()
+        await reach(session, lambda s: s.phase is SessionPhase.DEGRADED)
+        await session.wait_up()  # readers go on
+        asked = len(told)
+        await reach(session, lambda s: len(told) >= asked + 2)  # two misses in a row, twice
+        assert SessionPhase.RETRYING not in {state.phase for state in told}
+        coming.cancel()
+        await reach(session, lambda s: s.phase is SessionPhase.RETRYING)
+        hanging.set()
+        silent.clear()
+        await reach(session, lambda s: s.phase is SessionPhase.UP)
+        await session.aclose()
+
+
+def book_for(folder: Path, port: int, *names: str) -> ProfileBook:
+    book = ProfileBook(folder / "profiles.toml")
+    book.profiles = {name: profile_for(folder, port, name=name) for name in names}
+    return book
+
+
+async def test_a_profile_that_is_edited_while_up_runs_on_and_says_so(tmp_path: Path) -> None:
+    names = ("one", "two", "three")
+    async with SmallServer(version) as server, Sessions(book_for(tmp_path, server.port, *names)) as sessions:
+        opened = [sessions.open(name) for name in names]
+        for session in opened:
+            await reach(session, lambda s: s.phase is SessionPhase.UP)
+        changed = book_for(tmp_path, server.port, "one", "two")
+        changed.profiles["two"] = replace(changed.profiles["two"], namespaces=("payments",))
+        sessions.adopt(changed)
+        assert [bool(session.state.warnings) for session in opened] == [False, True, True]
+        assert {session.state.phase for session in opened} == {SessionPhase.UP}
+        assert opened[1].profile.namespaces == ()
+
+
+def ticking() -> bool:
+    return any(task.get_name().startswith("alarms") for task in asyncio.all_tasks())
+
+
+async def test_clocks_are_watched_while_sessions_are_open_only(tmp_path: Path) -> None:
+    async with SmallServer(version) as server, Sessions(book_for(tmp_path, server.port, "one", "two")) as sessions:
+        assert not ticking()
+        for name in ("one", "two"):
+            sessions.open(name)
+        assert ticking()
+        await sessions.close("one")
+        assert ticking()
+        await sessions.close("two")
+        assert not ticking()
+
+
+async def test_after_sleep_every_session_looks_at_once(tmp_path: Path) -> None:
+    async with SmallServer(version) as server, Sessions(book_for(tmp_path, server.port, "one", "two")) as sessions:
+        opened = [sessions.open(name) for name in ("one", "two")]
+        for session in opened:
+            await reach(session, lambda s: s.phase is SessionPhase.UP)
+        asked = len(server.requests)
+        sessions.verify_all("it slept")
+        async with asyncio.timeout(LIMIT):
+            while len(server.requests) < asked + 2:
+                await opened[0].changed()
+        assert {session.state.phase for session in opened} == {SessionPhase.UP}
+
+
+async def test_after_sleep_no_wait_is_waited_out(tmp_path: Path) -> None:
+    server = SmallServer(version)
+    await server.start()
+    async with Sessions(book_for(tmp_path, server.port, "one")) as sessions:
+        await server.stop()
+        session = sessions.open("one")
+        await reach(session, lambda s: s.phase is SessionPhase.RETRYING)
+        session._pacing._backoff.tries = 30  # waits of half a minute
+        await reach(session, lambda s: s.phase is SessionPhase.RETRYING and s.tries > 1)
+        await server.start()
+        sessions.verify_all("it slept")
+        await reach(session, lambda s: s.phase is SessionPhase.UP)
+    await server.stop()
