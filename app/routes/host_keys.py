@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from app import audit
 from app.asking import HostKeyQuestion
 from app.errors import Recovery, RouteError
-from app.files import shown
 from app.records import Record, replace
 from app.routes import known_hosts
 from app.routes.host_key_file import HostKeyFile
@@ -392,7 +391,10 @@ def default_files() -> tuple[Path, ...]:
 
 def removal_command(key: KnownKey, server: Server) -> str:
     """The command that takes an old key out of a file that is not ours."""
-    return f'ssh-keygen -f "{shown(key.path)}" -R "{clean(server.name)}"'
+    import shlex
+
+    quoted = (lambda text: f'"{text}"') if sys.platform == "win32" else shlex.quote
+    return f"ssh-keygen -f {quoted(clean(str(key.path)))} -R {quoted(clean(server.name))}"
 
 
 def _names_of(which: str) -> tuple[str, ...]:
