@@ -227,7 +227,8 @@ class HostKeyCheck:
         """
         if not self._certificates or (finding is not None and finding.verdict in (Verdict.CHANGED, Verdict.REVOKED)):
             return None
-        return HostKeyCheck(self.server, self._found, certificates=False, certificate_revoked=finding is None)
+        revoked = finding is None and bool(self.revoked())
+        return HostKeyCheck(self.server, self._found, certificates=False, certificate_revoked=revoked)
 
     def judge(self, key: asyncssh.SSHKey) -> Finding:
         """The verdict on a plain key."""
