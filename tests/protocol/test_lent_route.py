@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
 import os
+import re
 import shlex
 import signal
 import socket
 import stat
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import aiohttp
 import pytest
 
+from app.lab.exec_files import BLOCK, big
 from tests.peers import require, require_root
-from tests.running import Command, command
+from tests.running import RUN_LIMIT, Command, command
 from tests.ssh_world import World, ssh_world
 from tests.sshd import USER
 
@@ -198,8 +203,6 @@ async def test_connect_holds_the_route_through_cuts_until_interrupted(tmp_path: 
 
 async def outside(*words: str) -> str:
     """Run another program; its standard output."""
-    import asyncio
-
     process = await asyncio.create_subprocess_exec(
         *words, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
@@ -278,3 +281,70 @@ async def test_another_user_gets_nothing_and_it_is_said(tmp_path: Path) -> None:
         port = port_of(kubeconfig_of(run))
         assert await outside(sys.executable, "-I", "-S", "-c", KNOCK, str(port)) in ("0\n", "reset\n")
         await run.until(lambda run: "another user (uid 65534)" in run.err)
+
+
+# -- bytes both ways ---------------------------------------------------------------------------------------------------
+
+MIB = 1024 if os.environ.get("SOAK") else 24
+"""MiB that kubectl reads out of a container."""
+WAYS = pytest.mark.parametrize("websockets", ["true", "false"], ids=["websocket", "spdy"])
+
+
+@WAYS
+async def test_kubectl_exec_brings_a_large_file_whole(tmp_path: Path, websockets: str) -> None:
+    kubectl = require("kubectl")
+    wanted, got, total = hashlib.sha256(), hashlib.sha256(), 0
+    for piece in big(MIB * BLOCK):
+        wanted.update(piece)
+    async with place(tmp_path) as here:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "jumpdeck", "exec", "far", "--",
+            kubectl, "exec", "web-1", "--", "head", "-c", f"{MIB}m", "/data/big",
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, start_new_session=True,
+            env={**os.environ, **here.environment, "KUBECTL_REMOTE_COMMAND_WEBSOCKETS": websockets},
+        )  # fmt: skip
+        assert process.stdout is not None
+        try:
+            while data := await asyncio.wait_for(process.stdout.read(1 << 20), RUN_LIMIT):
+                got.update(data)
+                total += len(data)
+            assert await asyncio.wait_for(process.wait(), RUN_LIMIT) == 0
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+        assert (total, got.digest()) == (MIB * BLOCK, wanted.digest())
+        assert here.left() == []
+
+
+@WAYS
+async def test_kubectl_exec_takes_standard_input_and_gives_the_exit_code(tmp_path: Path, websockets: str) -> None:
+    kubectl = require("kubectl")
+    async with place(tmp_path) as here:
+        here.environment["KUBECTL_REMOTE_COMMAND_WEBSOCKETS"] = websockets
+        words = (kubectl, "exec", "-i", "web-1", "--", "sh", "-c", "cat; exit 9")
+        async with here.command("exec", "far", "--", *words) as run:
+            run.type("over and back\n")
+            assert run.process.stdin is not None
+            run.process.stdin.close()
+            assert await run.ended() == 9, run.err
+            assert run.out == "over and back\n"
+
+
+@WAYS
+async def test_kubectl_port_forward_through_the_route(tmp_path: Path, websockets: str) -> None:
+    kubectl = require("kubectl")
+    async with place(tmp_path) as here:
+        here.environment["KUBECTL_PORT_FORWARD_WEBSOCKETS"] = websockets
+        words = (kubectl, "port-forward", "--address=127.0.0.1", "web-1", ":8080")
+        async with here.command("exec", "far", "--", *words) as run:
+            await run.until(lambda run: "Forwarding from" in run.out)
+            found = re.search(r"127\.0\.0\.1:(\d+)", run.out)
+            assert found is not None
+            async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=RUN_LIMIT)) as session:
+                for number in range(3):
+                    async with session.get(f"http://127.0.0.1:{found[1]}/{number}") as response:
+                        assert await response.text() == f"Hello from default/web-1\nGET /{number}\n"
+            run.process.send_signal(signal.SIGINT)
+            await run.ended()
+        assert here.left() == []
