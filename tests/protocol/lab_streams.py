@@ -68,12 +68,12 @@ class Conversation:
 
     async def channels(self) -> dict[int, bytes]:
         """All data by channel until the close frame."""
-        found: dict[int, bytes] = {}
+        found: dict[int, list[bytes]] = {}
         while True:
             first, data = await self.message()
             if first == 0x88:
-                return found
-            found[data[0]] = found.get(data[0], b"") + data[1:]
+                return {channel: b"".join(pieces) for channel, pieces in found.items()}
+            found.setdefault(data[0], []).append(data[1:])
 
 
 class Server:

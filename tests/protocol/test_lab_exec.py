@@ -200,6 +200,28 @@ async def test_a_client_that_goes_ends_its_program(server: Server) -> None:
         await asyncio.wait(tasks)
 
 
+async def test_a_client_that_does_not_read_holds_its_program_and_nobody_else(server: Server) -> None:
+    size = 64 * BLOCK  # far more than the sockets of both ends hold
+    async with server.exec(f"command=head&command=-c&command={size}&command=/data/big&stdout=1") as slow:
+        for _ in range(40):  # more turns of the loop than the program needs when nothing holds it
+            async with server.exec("command=echo&command=x&stdout=1") as other:
+                assert (await other.channels())[1] == b"x\n"
+        assert any(task.get_name() == "lab exec: head" for task in _running())
+        assert len((await slow.channels())[1]) == size
+
+
+async def test_bytes_that_are_no_text_do_no_harm(server: Server) -> None:
+    async with server.exec("command=echo&command=%ff%00%0a&stdout=1") as got:
+        assert (await got.channels())[1].endswith(b"\n")
+    async with server.exec("command=%ff&stdout=1") as got:
+        status = (await got.channels())[3]
+    assert json.loads(status)["code"] == 500
+    async with server.exec("command=sh&stdin=1&stdout=1&stderr=1&tty=1") as got:
+        got.send(b"\x00\xff\xfe\rexit 4\r")
+        got.send(b"\x04no size")
+        assert json.loads((await got.channels())[3])["details"]["causes"][0]["message"] == "4"
+
+
 async def test_a_server_that_stops_ends_its_streams() -> None:
     async with stream_server(Store()) as running:
         running.cluster.add_pod({"metadata": {"name": "ticker", "namespace": "real"}})
