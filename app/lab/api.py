@@ -1,6 +1,7 @@
 """The Kubernetes API server of the practice cluster: HTTP in front of the store.
 
-It answers as the recorded v1.36 server does, for reading. Writing objects is not part of it. Run it with
+It answers as the recorded v1.36 server does, for reading and for streams into pods (app.lab.exec). Writing objects is
+not part of it. Run it with
 `handler_cancellation=True`, so that a watch ends at once when its client goes.
 """
 
