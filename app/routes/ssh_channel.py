@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import asyncssh
 
 from app.dialer import ProtocolFactory
+
+if TYPE_CHECKING:
+    from app.routes.ssh_carrier import Batch
 
 WINDOW = 8 << 20
 """Bytes that the server may send ahead on one channel: at 40 ms round trip the library's 2 MiB give a third of it."""
@@ -39,10 +42,11 @@ class Stream(asyncssh.SSHTCPSession[bytes]):
     """
 
     def __init__(
-        self, factory: ProtocolFactory, target: tuple[str, int], traffic: Traffic, ended: Callable[[Stream], None]
-    ) -> None:
+        self, factory: ProtocolFactory, target: tuple[str, int], traffic: Traffic, batch: Batch,
+        ended: Callable[[Stream], None],
+    ) -> None:  # fmt: skip
         self._factory, self._target, self._ended = factory, target, ended
-        self.traffic = traffic
+        self.traffic, self.batch = traffic, batch
         self.transport: ChannelTransport | None = None
         self.protocol: asyncio.BaseProtocol | None = None
         self._abandoned = False
@@ -190,10 +194,13 @@ class ChannelTransport(asyncio.Transport):
             raise RuntimeError("Cannot call write() after write_eof()")
         if self._closing or not data:
             return
+        self._stream.batch.begin()
         try:
-            self._chan.write(bytes(data))
+            self._chan.write(cast("bytes", data))  # it takes a copy, of anything that has bytes
         except OSError:
             return  # the far end has closed it; connection_lost follows
+        finally:
+            self._stream.batch.end()
         self._stream.traffic.sent += len(data)
         if self._chan.get_write_buffer_size() > WRITE_MAX:
             self._force_close(ConnectionAbortedError(f"more than {WRITE_MAX >> 20} MiB wait to be sent"))

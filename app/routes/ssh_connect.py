@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import asyncssh
 from asyncssh.constants import MSG_USERAUTH_FAILURE
@@ -22,6 +22,7 @@ from app.routes import ssh_failures
 from app.routes.direct import DirectDialer
 from app.routes.host_keys import Finding, HostKeyCheck, Server, Verdict
 from app.routes.ssh_auth import Login, prepare_login
+from app.routes.ssh_carrier import Carrier
 from app.routes.ssh_dialer import SshDialer
 from app.text import MAX_PROSE, clean, clean_block
 
@@ -39,59 +40,8 @@ interval * (count + 1) = 30 s."""
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-ctr",
            "aes192-ctr", "aes128-ctr")  # fmt: skip
 """AES-GCM first: half the processor time of chacha20 where the processor has AES, which is everywhere."""
-CARRIER_HIGH = 1 << 20
-"""Bytes waiting to be sent on the connection below at which all streams pause; above what one round trip needs."""
-FIRST_BYTES = 256
-"""Bytes kept of what comes before the version line, to say what answered."""
 STILL_ASKING = 1.0
 """Seconds between looks, once the login limit is over, at whether a person is still being asked."""
-
-
-class Carrier(asyncio.Protocol):
-    """Stands between the stream below and the SSH library, which pays no heed to a full stream (`pause_writing`)."""
-
-    def __init__(self, factory: Callable[[], asyncssh.SSHClientConnection]) -> None:
-        self._factory = factory
-        self.conn: asyncssh.SSHClientConnection | None = None
-        self.peer = ""
-        self.first = b""
-        self.received = 0
-        """Bytes that came, of any kind: proof of life."""
-        self.full = False
-        self.on_full: Callable[[bool], None] | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast("asyncio.Transport", transport).set_write_buffer_limits(CARRIER_HIGH)
-        if peer := transport.get_extra_info("peername"):
-            self.peer = ssh_failures.place(str(peer[0]), int(peer[1]))
-        self.conn = self._factory()
-        self.conn.connection_made(transport)
-
-    def data_received(self, data: bytes) -> None:
-        if len(self.first) < FIRST_BYTES:
-            self.first += data[: FIRST_BYTES - len(self.first)]
-        self.received += len(data)
-        assert self.conn is not None
-        self.conn.data_received(data)
-
-    def eof_received(self) -> None:
-        assert self.conn is not None
-        self.conn.eof_received()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self.conn is not None:
-            self.conn.connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        self._set(True)
-
-    def resume_writing(self) -> None:
-        self._set(False)
-
-    def _set(self, full: bool) -> None:
-        self.full = full
-        if self.on_full is not None:
-            self.on_full(full)
 
 
 class _Below:

@@ -20,7 +20,7 @@ from app.text import clean
 
 if TYPE_CHECKING:
     from app.routes.ssh import Endpoint, SshLimits
-    from app.routes.ssh_connect import Carrier
+    from app.routes.ssh_carrier import Carrier
 
 CURE_LIMIT = 10.0
 """Seconds for `true` to run at the server; nothing waits for it."""
@@ -38,6 +38,8 @@ class SshDialer:
         self.server = server
         self._conn, self._carrier, self._limits, self._note, self._banner = conn, carrier, limits, note, banner
         self._owner = TaskOwner(f"ssh {server.at}")
+        assert carrier.batch is not None, "it carries a connection that stands"
+        self._batch = carrier.batch
         self._streams: set[Stream] = set()
         self._traffic = Traffic()
         self._since = time.time()
@@ -57,7 +59,7 @@ class SshDialer:
         """A stream to `host:port` as the server names and reaches it. Raises RouteError."""
         if self._lost.done():
             raise self._lost.result()
-        stream = Stream(factory, (host, port), self._traffic, self._streams.discard)
+        stream = Stream(factory, (host, port), self._traffic, self._batch, self._streams.discard)
         opening = self._owner.spawn(self._open(stream, host, port), name=f"open {host}:{port}")
         try:
             async with asyncio.timeout(self._limits.stream):
