@@ -65,7 +65,12 @@ def run_console(
             book.get(profile)
         else:
             profile = next(iter(book.profiles), None)
-    app = build_app(lambda: book or _load(config_dir), profile, ascii_only=ascii or not _draws_unicode())
+    first = [book] if book is not None else []
+
+    def load_book() -> ProfileBook:
+        return first.pop() if first else _load(config_dir)
+
+    app = build_app(load_book, profile, ascii_only=ascii or not _draws_unicode())
     app.run()
     return app.return_code or 0
 
@@ -93,7 +98,7 @@ def build_app(load_book: Callable[[], ProfileBook], first: str | None, *, ascii_
             return Sessions(book, asker=asker)
 
         whole = (problem for problem in book.problems if not getattr(problem, "profile", ""))
-        return Ground(profile_entries(book), make_sessions, next(whole, None))
+        return Ground(profile_entries(book), make_sessions, next(whole, None), book)
 
     return ConsoleApp(survey, first=first, ascii_only=ascii_only)
 

@@ -44,10 +44,11 @@ def read_private(path: Path, *, limit: int = 1 << 20, what: str = "profile file"
         target = _follow(path, what)
         _check_folder(target.parent, what)
         handle = os.open(target, os.O_RDONLY | _O_BINARY | _O_NOFOLLOW | _O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):  # before `open`, which keeps a directory's handle when it refuses it
+            os.close(handle)
+            raise _unreadable(path, what, "it is not a regular file")
         with open(handle, "rb") as file:
-            found = os.fstat(handle)
-            if not stat.S_ISREG(found.st_mode):
-                raise _unreadable(path, what, "it is not a regular file")
             _check(target, found, what, linked=target != path)
             if not shared and not WINDOWS and found.st_uid == os.getuid() and found.st_mode & _OTHERS_ANY:
                 with contextlib.suppress(OSError):  # a read-only file system: what counts is that nobody else can write

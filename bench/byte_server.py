@@ -10,10 +10,13 @@ from __future__ import annotations
 import socket
 import sys
 import threading
+import time
 
 BLOCK = bytes(1 << 20)
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 512\r\n\r\n"
 BODY = b"{" + b" " * 510 + b"}"
+PAUSE = 0.001
+"""Seconds between head and body of a small answer: a server makes the body while the head is on its way."""
 
 
 def serve(connection: socket.socket) -> None:
@@ -36,6 +39,7 @@ def serve(connection: socket.socket) -> None:
         elif what == "web":
             while reader.readline():
                 connection.sendall(HEAD)
+                time.sleep(PAUSE)
                 connection.sendall(BODY)
         else:
             while data := reader.read1(1 << 16):

@@ -2,6 +2,7 @@
 
 `python -m bench.log_server --lines 1000000` prints one line `ready PORT` and serves until its standard input ends. A
 follow sends all lines in HTTP chunks of 16 KiB, as a real API server does, then the line `sentinel`, then nothing.
+With `--rate` it sends that many lines a second instead, for ever; with `--tls FOLDER` it speaks TLS (its server.pem).
 Lines are JSON, coloured and plain ones, 121 bytes in the mean, at 100,000 a second by their stamps.
 """
 
@@ -10,10 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import socket
+import ssl
 import sys
 import threading
+import time
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from bench.mock_api import DISCOVERY, respond
@@ -57,13 +61,13 @@ def log(lines: int, stamped: bool) -> bytes:
     return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
 
 
-def answer(connection: socket.socket, target: str, lines: int) -> None:
+def answer(connection: socket.socket, target: str, lines: int, rate: int) -> None:
     parts = urlsplit(target)
     query = {name: values[0] for name, values in parse_qs(parts.query).items()}
     if parts.path in DISCOVERY:
         respond(connection, json.dumps(DISCOVERY[parts.path]).encode(), "application/json")
     elif parts.path.endswith("/log"):
-        stream(connection, log(lines, query.get("timestamps") == "true"))
+        stream(connection, log(lines, query.get("timestamps") == "true"), rate, lines)
     elif parts.path.endswith("/talker"):
         respond(connection, json.dumps(POD).encode(), "application/json")
     elif query.get("watch"):
@@ -73,31 +77,50 @@ def answer(connection: socket.socket, target: str, lines: int) -> None:
         respond(connection, json.dumps(listed).encode(), "application/json")
 
 
-def stream(connection: socket.socket, body: bytes) -> None:
-    """Headers, the body, and then silence."""
+def stream(connection: socket.socket, body: bytes, rate: int = 0, lines: int = 1) -> None:
+    """Headers, the body, and then silence; with a rate the body comes over and over, evenly."""
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n")
-    connection.sendall(body)
-    threading.Event().wait(600)
+    if not rate:
+        connection.sendall(body)
+        threading.Event().wait(600)
+    began, sent = time.perf_counter(), 0
+    share = len(body) / lines
+    while rate:
+        due = int((time.perf_counter() - began) * rate * share)
+        while sent < due:
+            at = sent % len(body)
+            piece = body[at : at + min(due - sent, 1 << 18)]
+            connection.sendall(piece)
+            sent += len(piece)
+        time.sleep(0.01)
 
 
-def serve(connection: socket.socket, lines: int) -> None:
+def serve(listened: socket.socket, lines: int, rate: int, context: ssl.SSLContext | None) -> None:
     """Answer requests on one connection until the client goes."""
-    reader = connection.makefile("rb")
     try:
+        connection = context.wrap_socket(listened, server_side=True) if context else listened
+        reader = connection.makefile("rb")
         while request := reader.readline():
             while reader.readline().strip():
                 pass
-            answer(connection, request.split(b" ")[1].decode(), lines)
+            answer(connection, request.split(b" ")[1].decode(), lines, rate)
     except (OSError, ValueError):
         pass
     finally:
-        connection.close()
+        listened.close()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--lines", type=int, default=1_000_000)
-    lines = parser.parse_args().lines
+    parser.add_argument("--rate", type=int, default=0)
+    parser.add_argument("--tls", type=Path)
+    args = parser.parse_args()
+    lines = args.lines
+    context = None
+    if args.tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(args.tls / "server.pem", args.tls / "server.key")
     for stamped in (True, False):
         log(lines, stamped)
     listener = socket.create_server(("127.0.0.1", 0), backlog=16)
@@ -107,7 +130,7 @@ def main() -> None:
     def accept() -> None:
         while True:
             connection, _ = listener.accept()
-            threading.Thread(target=serve, args=(connection, lines), daemon=True).start()
+            threading.Thread(target=serve, args=(connection, lines, args.rate, context), daemon=True).start()
 
     threading.Thread(target=accept, daemon=True).start()
     sys.stdin.read()

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from app.dialer import ProtocolFactory
 from app.profiles.model import Profile, ServerCluster, SshHop
-from bench.harness import ROOT
+from bench.harness import LIMIT, ROOT
 from tests.fakes import FakeAsker
 from tests.sshd import USER, Sshd, free_port, make_key, sshd
 
@@ -108,6 +110,66 @@ def direct(port: int) -> Dial:
         return transport
 
     return dial
+
+
+class ConsoleHome:
+    """A configuration folder with a profile through each jump box, for a console in a process of its own."""
+
+    def __init__(self, folder: Path, boxes: Sequence[tuple[Sshd, Path]]) -> None:
+        self._folder, self._boxes = folder, boxes
+        self.variables = {**os.environ, "HOME": str(folder), "JUMPDECK_CONFIG_DIR": str(folder / "config"),
+                          "JUMPDECK_STATE_DIR": str(folder / "state")}  # fmt: skip
+        (folder / "config").mkdir(mode=0o700)
+
+    def add(self, port: int) -> list[str]:
+        """Write the profiles for an API server on this port; returns their names."""
+        kubeconfig = self._folder / "kubeconfig"
+        kubeconfig.write_text(json.dumps({
+            "apiVersion": "v1", "kind": "Config", "current-context": "bench",
+            "clusters": [{"name": "bench", "cluster": {
+                "server": f"https://127.0.0.1:{port}", "certificate-authority": str(self._folder / "ca.pem")}}],
+            "users": [{"name": "bench", "user": {"token": "t"}}],
+            "contexts": [{"name": "bench", "context": {"cluster": "bench", "user": "bench"}}],
+        }))  # fmt: skip
+        kubeconfig.chmod(0o600)
+        lines, names = ["version = 1"], []
+        for number, (server, key) in enumerate(self._boxes):
+            names.append(f"bench-{number}")
+            hop = f'ssh = "{USER}@127.0.0.1:{server.port}", key = "{key}", host-key = "{server.fingerprint}"'
+            lines += [f"[profile.{names[-1]}]", f"via = [{{ {hop} }}]"]
+            lines.append(f'cluster = {{ kubeconfig = "{kubeconfig}", context = "bench" }}')
+        profiles = self._folder / "config" / "profiles.toml"
+        profiles.write_text("\n".join(lines) + "\n")
+        profiles.chmod(0o600)
+        return names
+
+
+@contextmanager
+def console_environment(boxes: Sequence[tuple[Sshd, Path]]) -> Iterator[tuple[ConsoleHome, Path]]:
+    """A home for the console, and the folder with the certificates of an API server."""
+    from app.lab.certificates import make_certificates
+
+    with tempfile.TemporaryDirectory(prefix="jumpdeck-bench-") as name:
+        make_certificates(Path(name))
+        yield ConsoleHome(Path(name), boxes), Path(name)
+
+
+async def in_console(env: dict[str, str], seconds: float, names: list[str]) -> dict[str, float]:
+    """What `bench.pane` measures. Raises RuntimeError when it fails."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.pane", str(seconds), *names, cwd=ROOT, env=env,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(LIMIT):
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        raise RuntimeError(err.decode(errors="replace").strip().splitlines()[-1][:200] if err else "it failed")
+    return dict(json.loads(out.splitlines()[-1]))
 
 
 class Count(asyncio.BufferedProtocol):

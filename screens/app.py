@@ -29,6 +29,7 @@ from widgets.profile_list import ProfileEntry
 if TYPE_CHECKING:
     from textual.command import Provider
 
+    from app.profiles.store import ProfileBook
     from app.sessions import Sessions
     from screens.bridge import Bridge
 
@@ -63,6 +64,8 @@ class Ground:
     make_sessions: Callable[[ConsoleAsker], Sessions]
     problem: JumpdeckError | None = None
     """What is wrong with a profile file as a whole."""
+    book: ProfileBook | None = None
+    """The profiles themselves, for sessions that are opened later."""
 
 
 class ConsoleApp(OrderedKeysApp):
@@ -150,6 +153,23 @@ class ConsoleApp(OrderedKeysApp):
                     await bridge.aclose()
             except TimeoutError:
                 return
+
+    async def action_reload(self) -> None:
+        """Read the profile file again: new profiles appear, open sessions run on as they were opened."""
+        from app.messages import FailureMet
+
+        try:
+            ground = await asyncio.to_thread(self._survey)
+        except JumpdeckError as error:
+            self.main.post_message(FailureMet(error))
+            return
+        self.main.entries = ground.entries
+        if self._bridge is not None and ground.book is not None:
+            self._bridge.sessions.adopt(ground.book)
+        if ground.problem is not None:
+            self.main.post_message(FailureMet(ground.problem))
+        else:
+            self.main.flash(f"Read again: {len(ground.entries)} profiles")
 
     # -- leaving -------------------------------------------------------------------------------------------------------
 

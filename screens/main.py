@@ -223,6 +223,8 @@ class MainScreen(RoamingScreen):
             await self.bridge.close(closed)
         elif name == "theme":
             self.app.theme = "textual-light" if argument == "light" else "textual-dark"
+        elif name == "reload":
+            await self.app.run_action("reload")
         elif name == "route":
             self.action_route()
         elif name == "help":

@@ -166,6 +166,9 @@ class FakeSessions:
     def get(self, name: str) -> FakeSession | None:
         return self.sessions.get(name)
 
+    def adopt(self, book: FakeBook) -> None:
+        self.book = book
+
     async def close(self, name: str) -> None:
         self.sessions.pop(name, None)
 
@@ -200,8 +203,9 @@ class Stage:
         entries += tuple(ProfileEntry(name, broken=True) for name in self.book.broken)
         self.sessions = FakeSessions(self.book)
         self.now = NOW
+        self.entries = entries
         self.app = ConsoleApp(
-            lambda: Ground(entries, lambda asker: self.sessions),
+            lambda: Ground(self.entries, lambda asker: self.sessions, book=self.book),
             first=first,
             clock=lambda: self.now,
             load=lambda: None,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 
 from app.errors import ProfileError
+from app.profiles.model import Profile, ServerCluster
 from app.rows import SessionPhase, Step, StepState
 from screens.commands import parse_command
 from screens.dialogs import ErrorScreen
 from screens.questions import TrustScreen
 from screens.texts import HelpScreen, TextScreen
 from tests.console.conftest import running, settle, shown
-from tests.console.fakes_console import NOW, Stage, link_error, pod
+from tests.console.fakes_console import NOW, FakeBook, Stage, link_error, pod
+from widgets.profile_list import ProfileEntry
 
 
 async def test_ctrl_c_leaves_at_once_with_no_route_open():
@@ -104,6 +106,21 @@ async def test_closing_a_session_leaves_the_others():
         await pilot.press("alt+1")
         await settle(pilot)
         assert stage.app.main.active == "prod-weu"
+
+
+async def test_reload_shows_new_profiles_and_leaves_open_sessions():
+    stage = Stage()
+    async with running(stage, pod("web"), size=(100, 30)) as pilot:
+        profile = Profile("new-one", ServerCluster("https://api"))
+        stage.book = FakeBook({**stage.book.profiles, "new-one": profile})
+        stage.entries = (*stage.entries, ProfileEntry("new-one"))
+        await stage.app.main.run_command("reload")
+        await settle(pilot)
+        assert "new-one" in shown(pilot)
+        assert stage.sessions.book is stage.book
+        await stage.app.main.open("new-one")
+        await settle(pilot)
+        assert list(stage.sessions.sessions) == ["prod-weu", "new-one"]
 
 
 async def test_trust_takes_no_answer_before_it_was_seen():
