@@ -88,10 +88,10 @@ class LabStore:
             writer.close()
 
     async def set(self, name: str, secret: Secret) -> str:
-        raise _practice()
+        raise practice_only()
 
     async def remove(self, name: str) -> None:
-        raise _practice()
+        raise practice_only()
 
     async def names(self) -> list[StoredName]:
         return []
@@ -100,7 +100,8 @@ class LabStore:
         """Nothing is kept."""
 
 
-def _practice() -> SignInError:
+def practice_only() -> SignInError:
+    """The failure to change what is stored for a lab's profiles."""
     return SignInError(
         "Practice secrets come from the lab", "nothing is stored for its profiles",
         "Unset JUMPDECK_CONFIG_DIR to work with your own.", code="JD-SECRET-LAB", layer="secret",

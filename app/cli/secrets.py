@@ -195,11 +195,14 @@ def _typed(name: str) -> str:
 
 async def _set(name: str, *, no_input: bool) -> int:
     from app.cli.frame import say
+    from app.secret_lab import practice_only
     from app.secret_store import no_store, own_store
     from app.text import clean
 
     store = own_store()
     status = await store.status()
+    if not store.asks:
+        raise practice_only()
     if not status.usable:
         raise no_store(status)
     typed = sys.stdin is not None and sys.stdin.isatty()
@@ -330,7 +333,9 @@ async def _list(output: str) -> int:
         rows_shown = [("NAME", "KEPT IN"), *((clean(each.name), each.place) for each in stored)]
         width = max(len(name) for name, _ in rows_shown)
         sys.stdout.write("".join(f"{name:<{width}}   {place}\n" for name, place in rows_shown))
-    if status.usable:
+    if not store.asks:
+        say(f"jumpdeck: {status.why}")
+    elif status.usable:
         say(f"jumpdeck: {'' if stored else 'nothing is stored yet; '}the store here is {status.label}")
     else:
         say(f"jumpdeck: no usable secret store here: {status.why}")
