@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import os
 import signal
@@ -99,6 +100,42 @@ async def test_an_unknown_key_is_not_accepted_without_a_person(tmp_path: Path, p
         assert (error.code, error.layer, int(error.exit_code)) == ("JD-SSH-HOST-KEY-UNKNOWN", "host-key", 5)
         assert error.recovery is Recovery.NEEDS_PERSON
         assert server.logins == 0
+
+
+async def test_the_persons_ssh_config_changes_nothing(tmp_path: Path) -> None:
+    trace = tmp_path / "ran"
+    folder = tmp_path / "home" / ".ssh"
+    folder.mkdir(mode=0o700)
+    (folder / "config").write_text(
+        f'UserKnownHostsFile none\nProxyCommand touch {trace}\nMatch exec "touch {trace}"\n  Port 1\n'
+    )
+    async with sshd(tmp_path / "a") as server:
+        ground = Ground(tmp_path)
+        server.authorize(ground.key)
+        assert (await failure(ground, server.port)).code == "JD-SSH-HOST-KEY-UNKNOWN"
+        assert trace.name not in os.listdir(tmp_path)
+
+
+def test_no_code_turns_host_keys_off() -> None:
+    """`known_hosts=None` is asyncssh's word for "connect to anything" (S-01)."""
+    for path in Path("app").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            named: list[tuple[object, ast.expr]] = []
+            if isinstance(node, ast.Call):
+                named = [(word.arg, word.value) for word in node.keywords]
+            elif isinstance(node, ast.Dict):
+                named = [(key.value, value) for key, value in zip(node.keys, node.values, strict=True)
+                         if isinstance(key, ast.Constant)]  # fmt: skip
+            for name, value in named:
+                off = isinstance(value, ast.Constant) and not value.value
+                assert not (name == "known_hosts" and off), f"{path}:{value.lineno}"
+
+
+def test_another_proxy_is_another_way_and_its_password_is_no_key() -> None:
+    one, two = ProxyDial("http://jo:pw@web:3128"), ProxyDial("http://other:3128")
+    assert one.key != two.key
+    assert one.key == ProxyDial("http://jo:pw@web:3128").key
+    assert "pw" not in repr(one.key)
 
 
 async def test_a_person_who_says_no_leaves_the_server_unknown(tmp_path: Path) -> None:
