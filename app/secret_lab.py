@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 from pathlib import Path
 
 from app.errors import SignInError
@@ -76,10 +77,10 @@ class LabStore:
         return Secret(value) if isinstance(value, str) and value else None
 
     async def _exchange(self, line: bytes) -> bytes:
-        if self._channel.port:
-            opening = asyncio.open_connection("127.0.0.1", self._channel.port, limit=LINE_LIMIT)
-        else:
+        if sys.platform != "win32" and not self._channel.port:
             opening = asyncio.open_unix_connection(self._channel.socket, limit=LINE_LIMIT)
+        else:
+            opening = asyncio.open_connection("127.0.0.1", self._channel.port, limit=LINE_LIMIT)
         reader, writer = await opening
         try:
             writer.write(line)
