@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from app.errors import JumpdeckError
 
 if TYPE_CHECKING:
-    from app.sessions import Session, Sessions
+    from app.sessions import Session
 
 LAB_END_LIMIT = 5.0
 """Seconds that the lab gets to put its folder away before it is killed."""
@@ -78,13 +78,14 @@ async def _tour() -> int:
 
     book = load()
     async with Sessions(book) as sessions:
-        for name in book.profiles:
-            await _visit(sessions, name)
+        opening = [(name, sessions.open(name)) for name in book.profiles]  # all at once; shown one after the other
+        for name, session in opening:
+            await _visit(session, name)
     return 0
 
 
-async def _visit(sessions: Sessions, name: str) -> None:
-    """Open one profile, print its pods and ten lines of a log."""
+async def _visit(session: Session, name: str) -> None:
+    """Wait for one profile's session, print its pods and ten lines of a log."""
     import asyncio
     import time
 
@@ -92,7 +93,6 @@ async def _visit(sessions: Sessions, name: str) -> None:
     from app.cli.pods import Columns, RowLines
     from app.cluster.pods import PodScope, list_pods
 
-    session = sessions.open(name)
     await wait_first_up(session, 30.0)
     state = session.state
     _print(f"── {name}: {' ─▸ '.join(state.route)}  UP  Kubernetes {state.server_version}")

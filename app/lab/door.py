@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import cast
 
+from app.lab.inside import InsideStream
 from app.tasks import TaskOwner
 
 HOST = "127.0.0.1"
@@ -167,19 +168,6 @@ def _reach_port(port: int) -> Reach:
     return reach
 
 
-async def connect_pair(one: ProtocolFactory, other: ProtocolFactory) -> None:
-    """Connect two protocols over a pair of sockets that nobody else can reach. Raises OSError."""
-    loop = asyncio.get_running_loop()
-    ours, theirs = socket.socketpair()
-    try:
-        await loop.create_connection(other, sock=theirs)
-        await loop.create_connection(one, sock=ours)
-    except BaseException:
-        ours.close()
-        theirs.close()
-        raise
-
-
 class Door:
     """Relays to `behind`: a loopback port, or what connects. An async context manager.
 
@@ -227,7 +215,7 @@ class Door:
             return
         if self._shut:
             raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
-        await connect_pair(factory, lambda: _Side(self))
+        InsideStream.join(_Side(self), factory())
 
     def accepted(self, side: _Side) -> None:
         """A client has come: connect it with the emulator."""

@@ -10,19 +10,17 @@ import asyncio
 import contextlib
 import importlib
 import ipaddress
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 from app.lab.door import Door, ProtocolFactory
+from app.lab.inside import InsideStream
 from app.lab.jump_keys import HostKey, make_host_key
 from app.tasks import TaskOwner
 
 NOT_SSH = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n400 Bad Request\n"
 """What the fault `bad-banner` answers: a web server on the port where SSH was."""
-
-NOT_SSH_LIMIT = 10.0
-"""Seconds that a client of the fault `bad-banner` gets to hang up."""
 
 END_LIMIT = 1.0
 """Seconds that connections get to end when the lab ends; their door has cut them all before."""
@@ -95,21 +93,27 @@ class JumpBox:
         return None
 
     async def _reach(self, factory: ProtocolFactory) -> None:
-        ours, theirs = socket.socketpair()
         self.connections += 1
-        await asyncio.get_running_loop().create_connection(factory, sock=ours)
-        task = self._owner.spawn(self._serve(theirs), name="serve")
-        self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
-
-    async def _serve(self, sock: socket.socket) -> None:
         if "bad-banner" in self.faults:
-            await _answer_otherwise(sock)
+            InsideStream.join(factory(), _WebServer())
             return
         await asyncio.to_thread(importlib.import_module, "app.lab.ssh_server")  # takes a moment, the first time
         from app.lab import ssh_server
 
-        await ssh_server.serve(sock, self)
+        joined = asyncio.Event()
+        task = self._owner.spawn(ssh_server.serve(factory(), self, joined), name="serve")
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        await joined.wait()
+
+
+class _WebServer(asyncio.Protocol):
+    """Says something that is not SSH. It leaves hanging up to the client: an early close would reset its reading."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        stream = cast("asyncio.Transport", transport)
+        stream.write(NOT_SSH)
+        stream.write_eof()
 
 
 def is_address(host: str) -> bool:
@@ -118,15 +122,3 @@ def is_address(host: str) -> bool:
         ipaddress.ip_address(host)
         return True
     return host == "localhost"
-
-
-async def _answer_otherwise(sock: socket.socket) -> None:
-    """Say something that is not SSH, and wait for the client to hang up: an early close would reset its reading."""
-    loop = asyncio.get_running_loop()
-    sock.setblocking(False)
-    with sock, contextlib.suppress(OSError):  # a time-out too
-        async with asyncio.timeout(NOT_SSH_LIMIT):
-            await loop.sock_sendall(sock, NOT_SSH)
-            sock.shutdown(socket.SHUT_WR)
-            while await loop.sock_recv(sock, 4096):
-                pass

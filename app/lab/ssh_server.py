@@ -10,8 +10,7 @@ import contextlib
 import hmac
 import logging
 import os
-import socket
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 import asyncssh
@@ -21,6 +20,7 @@ from asyncssh.constants import (
     OPEN_CONNECT_FAILED,
 )
 
+from app.lab.inside import InsideStream
 from app.lab.jump_box import JumpBox, is_address
 
 WINDOW = 8 * 1024 * 1024
@@ -44,12 +44,14 @@ for _name in ("asyncssh", "app.lab.ssh_server"):  # else Python prints what nobo
     logging.getLogger(_name).addHandler(logging.NullHandler())
 
 
-async def serve(sock: socket.socket, box: JumpBox) -> None:
-    """Serve one client until it goes. Takes the socket over."""
+async def serve(client: asyncio.Protocol, box: JumpBox, joined: asyncio.Event) -> None:
+    """Serve the client behind this protocol until it goes. `joined` is set when the two are connected."""
     connection: asyncssh.SSHServerConnection | None = None
     try:
-        connection = await asyncssh.run_server(
-            sock,
+        connection = await asyncssh.connect_reverse(
+            "client",
+            22,
+            tunnel=_Inside(client, joined),
             config=None,
             server_factory=lambda: _Server(box),
             server_host_keys=[asyncssh.import_private_key(box.shown_key.private)],
@@ -68,6 +70,22 @@ async def serve(sock: socket.socket, box: JumpBox) -> None:
     finally:
         if connection is not None:
             connection.abort()
+
+
+class _Inside:
+    """Stands for the tunnel in which asyncssh reaches a client: joins the two protocols without a socket."""
+
+    def __init__(self, client: asyncio.Protocol, joined: asyncio.Event) -> None:
+        self._client = client
+        self._joined = joined
+
+    async def create_connection(
+        self, factory: Callable[[], asyncio.Protocol], host: str, port: int
+    ) -> tuple[None, asyncio.Protocol]:
+        server = factory()
+        InsideStream.join(self._client, server)
+        self._joined.set()
+        return None, server
 
 
 class _Server(asyncssh.SSHServer):
