@@ -240,10 +240,12 @@ class Session:
         from app.cluster.access import resolve_access
         from app.cluster.api import ApiClient
         from app.cluster.reader import ClusterReader
+        from app.routes.build import check_built
 
         board = self._board
         board.move(P.CONNECTING, steps=(), error=None, retry_at=None, hops=self.hop_states())
         async with board.step("profile and credentials"):
+            check_built(self.profile)  # before a person signs in for a way that leads nowhere
             if self.access is None:
                 self.access = await resolve_access(self.profile, asker=self._asker, secrets=self._ground.secrets)
             access = self.access

@@ -137,7 +137,6 @@ async def test_usage(tmp_path: Path, words: tuple[str, ...], code: int) -> None:
 @pytest.mark.parametrize(
     ("cluster", "via", "code", "says"),
     [
-        ('{ kubeconfig = "K" }', '{ ssh = "ops@jump01" }', 5, "SSH"),
         ('{ aks = "A" }', '{ bastion = "B" }', 5, "Bastion"),
         ('{ aks = "A" }', "{ command-invoke = true }", 5, "command invoke"),
         ('{ aks = "A" }', None, 4, "sign in"),
