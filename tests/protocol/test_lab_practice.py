@@ -28,6 +28,7 @@ from app.lab.kubelet import Cluster
 from app.lab.practice import Lab
 from app.lab.store import Store
 from tests.peers import require
+from tests.running import jumpdeck as run_jumpdeck
 
 LIMIT = 30.0
 """Seconds after which a wait in these tests counts as failed."""
@@ -344,6 +345,25 @@ async def test_kubectl_sees_the_living_estate() -> None:
         assert "Forbidden" in await kubectl("get", "pods", "-A", "--context", "lab-restricted")
         assert "web-" in await kubectl("get", "pods", "-n", "team-a", "--context", "lab-restricted")
         assert "Forbidden" in await kubectl("get", "pods", "--context", "lab-nobody")
+
+
+async def test_its_profiles_open_without_a_question_and_touch_nothing_of_the_person(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / ".ssh").mkdir(parents=True)
+    async with Lab.open(folder=tmp_path / "lab", estate="none") as lab:
+        lab.cluster.add_pod({"metadata": {"name": "web", "namespace": "default"}})
+        state = tmp_path / "state"
+        where = {"JUMPDECK_CONFIG_DIR": str(lab.config_dir), "JUMPDECK_STATE_DIR": str(state), "HOME": str(home)}
+        for profile, logins in (("lab-direct", (0, 0)), ("lab-ssh", (1, 0)), ("lab-ssh-chain", (2, 1))):
+            done = await run_jumpdeck("pods", profile, "-o", "name", "--no-input", **where)
+            assert (done.code, done.out) == (0, "pod/web\n"), done.err
+            assert (lab.jump.logins, lab.inner.logins) == logins
+        assert [path.name for path in home.rglob("*")] == [".ssh"]
+        secrets = (lab.login.passphrase, lab.login.password)
+        kept = [
+            path.read_text() for folder in (state, tmp_path / "lab") for path in folder.rglob("*") if path.is_file()
+        ]
+        assert not [text for text in kept for secret in secrets if secret in text]
 
 
 async def test_clients_that_go_leave_no_word_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
