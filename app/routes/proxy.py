@@ -75,6 +75,8 @@ class ProxyDialer:
         protocol = factory()
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
+        if talk.rest and isinstance(protocol, asyncio.Protocol):
+            protocol.data_received(talk.rest)
         transport.resume_reading()
         return transport
 
@@ -137,9 +139,11 @@ class ProxyDialer:
 
 
 class _Talk(asyncio.Protocol):
-    """Sends the CONNECT, collects the head of the answer, and takes not a byte more."""
+    """Sends the CONNECT and collects the head of the answer."""
 
     def __init__(self) -> None:
+        self.rest = b""
+        """What came with the end of the head: the far end's first bytes, where it speaks first, as SSH servers do."""
         self._head = bytearray()
         self._answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._transport: asyncio.Transport | None = None
@@ -161,6 +165,7 @@ class _Talk(asyncio.Protocol):
         if end >= 0:
             if self._transport is not None:
                 self._transport.pause_reading()
+            self.rest = bytes(self._head[end + 4 :])
             self._answer.set_result(bytes(self._head[:end]))
         elif len(self._head) > HEAD_LIMIT:
             self._fail("its answer has no end")
