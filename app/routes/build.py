@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from app.dialer import Hop
-from app.errors import RouteError
+from app.errors import RouteError, SignInError
 from app.profiles.model import BastionHop, HopSpec, InvokeHop, NetworkHop, Profile, ProxyHop, SshHop
 from app.routes.network import NetworkDial
 from app.routes.proxy import ProxyDial
+from app.text import clean
 
 if TYPE_CHECKING:
     from app.routes.context import RouteContext
@@ -17,13 +18,32 @@ _LATER = {BastionHop: "Bastion", InvokeHop: "command invoke"}
 
 
 def check_built(profile: Profile) -> None:
-    """Raise RouteError (JD-ROUTE-NOT-BUILT) when a hop of the profile is of a kind that has no route yet."""
+    """Raise what the profile needs and this version does not have.
+
+    RouteError (JD-ROUTE-NOT-BUILT) for a kind of hop, SignInError (JD-SIGN-IN-NOT-BUILT) for a way to be let in at an
+    SSH server: it is never left out in silence, for the login would be another than the profile asks for.
+    """
     for spec in profile.via:
         if (kind := _LATER.get(type(spec))) is not None:
             raise RouteError(
                 f"This version has no {kind} route yet", f"profile {profile.name} goes via {kind}",
                 "Reach the cluster without that hop: an SSH server, a VPN or another network.",
                 code="JD-ROUTE-NOT-BUILT",
+            )  # fmt: skip
+        if isinstance(spec, SshHop):
+            _check_way_in(profile, spec)
+
+
+def _check_way_in(profile: Profile, spec: SshHop) -> None:
+    for field, wanted, instead in (
+        ("entra-certificate", spec.entra_certificate, "Get one with `az ssh cert`, and name it: key and certificate."),
+        ("jit", spec.jit is not None, "Ask for access in Azure first, and take jit out of the hop."),
+    ):  # fmt: skip
+        if wanted:
+            raise SignInError(
+                f"This version does not have {field} yet",
+                f"profile {profile.name}: the hop {', '.join(map(clean, spec.ssh))} asks for it", instead,
+                code="JD-SIGN-IN-NOT-BUILT", layer="hop",
             )  # fmt: skip
 
 
@@ -33,7 +53,7 @@ def build_hops(
     """The hops of `via`, in order. Loads no SSH library.
 
     `target` is host and port of the API server at the end of the route, for a hop that looks whether it is near.
-    Without `context` nobody is asked. Raises RouteError (JD-ROUTE-NOT-BUILT) for a kind that has no route yet.
+    Without `context` nobody is asked. Raises as `check_built`.
     """
     check_built(profile)
     return tuple(_hop(profile, spec, target, context) for spec in profile.via)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from app.cluster.api import ApiClient
-from app.errors import JumpdeckError, ProfileError, RouteError
+from app.errors import JumpdeckError, ProfileError, RouteError, SignInError
 from app.profiles.hops import proxy_url
 from app.profiles.model import (
     BastionHop,
     HopSpec,
     InvokeHop,
+    Jit,
     KubeconfigCluster,
     NetworkHop,
     Profile,
@@ -216,8 +218,6 @@ async def test_a_network_without_a_range_only_stands_in_the_line() -> None:
 
 
 def test_hops_of_a_profile() -> None:
-    from pathlib import Path
-
     def hops(*via: HopSpec) -> tuple[str, ...]:
         return tuple(hop.label for hop in build_hops(Profile("p", KubeconfigCluster(Path("x")), via=via)))
 
@@ -227,3 +227,23 @@ def test_hops_of_a_profile() -> None:
         with pytest.raises(RouteError) as caught:
             hops(later)
         assert (caught.value.code, int(caught.value.exit_code)) == ("JD-ROUTE-NOT-BUILT", 5)
+
+
+@pytest.mark.parametrize(
+    "hop", [SshHop(("jump",), entra_certificate=True), SshHop(("jump",), vm="/subscriptions/x", jit=Jit())]
+)
+def test_a_way_in_that_is_not_built_yet_is_said_and_never_left_out(hop: SshHop) -> None:
+    with pytest.raises(SignInError) as caught:
+        build_hops(Profile("p", KubeconfigCluster(Path("x")), via=(hop,)))
+    assert (caught.value.code, int(caught.value.exit_code)) == ("JD-SIGN-IN-NOT-BUILT", 4)
+    assert not caught.value.transient and caught.value.hint
+    assert ("jit" if hop.jit else "entra-certificate") in caught.value.title
+
+
+async def test_what_a_server_says_first_is_not_lost_when_it_comes_with_the_proxys_answer() -> None:
+    async with web_proxy(b"HTTP/1.1 200 OK\r\n\r\nSSH-2.0-x\r\n") as (port, _):
+        transport = await ProxyDialer(DirectDialer(), f"http://127.0.0.1:{port}").dial("jump", 22, Collect)
+        protocol = transport.get_protocol()
+        assert isinstance(protocol, Collect)
+        assert await asyncio.wait_for(protocol.first, 5) == b"SSH-2.0-x\r\n"
+        transport.abort()
