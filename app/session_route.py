@@ -107,7 +107,7 @@ class RouteKeeper:
         return () if self._route is None else self._route.hop_states()
 
     def hops(self, target: tuple[str, int]) -> tuple[Hop, ...]:
-        """The hops of the profile; `target` is the API server. Raises RouteError for a kind that is not built yet."""
+        """The hops of the profile; `target` is the API server. Raises as `app.routes.build.check_built`."""
         if not self._profile.via:
             return ()
         from app.routes.build import build_hops
@@ -129,14 +129,15 @@ class RouteKeeper:
             except JumpdeckError as error:  # verify has closed it
                 _log.debug("%s: the kept route is gone: %s", self._profile.name, error)
         from app.routes.route import Route
+        from app.routes.shared import part_of_way
 
-        keys = tuple(hop.key for hop in hops)
+        keys = tuple(part_of_way(hop) for hop in hops)
         begun = 0
 
         def step(label: str) -> AbstractAsyncContextManager[None]:
             nonlocal begun
             begun += 1
-            attempt.arrive(keys[:begun] if begun <= len(keys) and keys[begun - 1] is not None else ())
+            attempt.arrive(keys[:begun] if hops[begun - 1].key is not None else ())
             return show(label)
 
         self._route = await Route.open(hops, DirectDialer(), self._ground.shared, step, began=attempt.began)

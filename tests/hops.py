@@ -9,7 +9,7 @@ from pathlib import Path
 
 from app.asking import Asker
 from app.dialer import Dialer, Hop
-from app.profiles.model import KubeconfigCluster, Profile, SshHop
+from app.profiles.model import HopSpec, KubeconfigCluster, Profile, SshHop
 from app.routes.build import build_hops
 from app.routes.context import RouteContext
 from app.routes.direct import DirectDialer
@@ -54,7 +54,7 @@ class Ground:
         spec = self.hop(*ports, user=hop.get("user") or USER, pin=hop.get("pin"))
         return SshDial(spec, self.context, profile="p", policy=policy, limits=limits)
 
-    def hops(self, *specs: SshHop) -> tuple[Hop, ...]:
+    def hops(self, *specs: HopSpec) -> tuple[Hop, ...]:
         """The hops of a profile."""
         return build_hops(Profile("p", KubeconfigCluster(Path("none")), via=specs), context=self.context)
 
@@ -64,7 +64,7 @@ class Ground:
         yield
 
     @asynccontextmanager
-    async def route(self, *specs: SshHop, began: float | None = None) -> AsyncIterator[Route]:
+    async def route(self, *specs: HopSpec, began: float | None = None) -> AsyncIterator[Route]:
         """An open route through these hops."""
         route = await Route.open(self.hops(*specs), DirectDialer(), self.shared, self.step, began=began)
         try:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from app.dialer import Connection, Dialer, Hop
 from app.errors import JumpdeckError
-from app.routes.shared import Keys, SharedHop, SharedHops
+from app.routes.shared import Keys, SharedHop, SharedHops, part_of_way
 from app.rows import HopState
 from app.tasks import TaskOwner
 
@@ -66,12 +66,11 @@ class Route:
         return route
 
     async def _enter(self, hop: Hop, keys: Keys, shared: SharedHops, began: float | None) -> Keys:
-        key = hop.key
-        if key is None:
+        keys = (*keys, part_of_way(hop))
+        if hop.key is None:
             self.dialer = await self._stack.enter_async_context(hop.open(self.dialer))
             self._hops.append(_OpenHop(hop, self.dialer, None))
             return keys
-        keys = (*keys, key)
         use = await shared.open(keys, hop, self.dialer, began=began)
         self._stack.push_async_callback(use.aclose)
         self.dialer = use.dialer

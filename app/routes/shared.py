@@ -21,6 +21,14 @@ REFUSALS_KEPT = 64
 """Refused openings that are remembered; one for each way in that failed, of which a person has a few."""
 
 
+def part_of_way(hop: Hop) -> Hashable:
+    """What a hop adds to the keys of those behind it.
+
+    One that carries nothing is still part of the way: the same address in another network is another server.
+    """
+    return hop.key if hop.key is not None else ("on", hop.label)
+
+
 class SharedHops:
     """The open hops of one process. Each is opened and closed inside a task of its own, whoever asked for it."""
 

@@ -12,6 +12,7 @@ import pytest
 
 from app.dialer import Dialer
 from app.errors import JumpdeckError, Recovery, RouteError
+from app.profiles.model import NetworkHop
 from app.routes.direct import DirectDialer
 from app.routes.shared import SharedHops
 from app.routes.ssh_dialer import SshDialer
@@ -79,6 +80,17 @@ async def test_the_second_hop_differs_and_the_first_is_shared(tmp_path: Path) ->
                 assert left.dialer is not right.dialer
                 assert [server.logins for server in (hub, one, two)] == [1, 1, 1]
             await left.verify(WAIT)
+
+
+async def test_the_same_address_in_another_network_is_another_server(tmp_path: Path) -> None:
+    async with sshd(tmp_path / "a") as server:
+        ground = Ground(tmp_path, server)
+        jump = ground.hop(server.port)
+        async with AsyncExitStack() as stack:
+            for network, logins in (("A", 1), ("B", 2), ("A", 2)):
+                await stack.enter_async_context(ground.route(NetworkHop(network), jump))
+                await server.until(lambda each, wanted=logins: each.logins >= wanted)
+                assert server.logins == logins
 
 
 async def test_a_lost_connection_is_dropped_and_the_next_opening_makes_a_new_one(tmp_path: Path) -> None:
