@@ -161,7 +161,9 @@ class _Server(asyncssh.SSHServer):
         try:
             await door.connect(lambda: target)
         except OSError as error:
-            raise asyncssh.ChannelOpenError(OPEN_CONNECT_FAILED, os.strerror(error.errno or 0)) from error
+            refused = isinstance(error, ConnectionRefusedError)  # Windows numbers it otherwise and has no words for it
+            why = "Connection refused" if refused else os.strerror(error.errno or 0)
+            raise asyncssh.ChannelOpenError(OPEN_CONNECT_FAILED, why) from error
         return _Forward(self._box, target)
 
 
