@@ -76,3 +76,17 @@ def test_runtime_lock_covers_the_dependencies() -> None:
     for dependency in project["dependencies"]:
         name = dependency.split("=")[0].split(">")[0].split("<")[0].strip()
         assert name in locked
+
+
+def test_every_module_has_its_layer_and_services_are_named_headless() -> None:
+    import tomllib
+
+    linter = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    contracts = {contract["name"]: contract for contract in linter["contracts"]}
+    layered = {name.strip() for layer in contracts["layers"]["layers"] for name in layer.split(":")}
+    top = {f"app.{path.stem}" for path in (ROOT / "app").glob("*.py")} - {"app.__init__"}
+    top |= {f"app.{path.parent.name}" for path in (ROOT / "app").glob("*/__init__.py")}
+    outside = {"app.lab"}  # it stands beside the layers, and has a contract of its own
+    assert top - outside == {name for name in layered if name.startswith("app.")}
+    drawing = {"app.__main__", "app.cli", "app.console", "app.messages"}
+    assert set(contracts["services are headless"]["source_modules"]) == top - drawing
