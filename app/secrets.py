@@ -68,6 +68,7 @@ class SecretMemory:
 
     def __init__(self) -> None:
         self._known: dict[str, Secret] = {}
+        self._doubted: dict[str, Secret] = {}
         self._refused: dict[str, list[Secret]] = {}
 
     def get(self, name: str) -> Secret | None:
@@ -87,6 +88,18 @@ class SecretMemory:
         secret = self._known.pop(name, None)
         if secret is not None and not self.was_refused(name, secret):
             self._refused[name] = [*self._refused.get(name, ())[-_REFUSALS_KEPT:], secret]
+
+    def doubt(self, name: str) -> bool:
+        """A far end broke off before it said whether this one is right; whether it did so the time before as well."""
+        secret = self._known.get(name)
+        again = secret is not None and self._doubted.get(name) == secret
+        if secret is not None:
+            self._doubted[name] = secret
+        return again
+
+    def accept(self, name: str) -> None:
+        """A far end has taken it: earlier doubts are forgotten."""
+        self._doubted.pop(name, None)
 
     def was_refused(self, name: str, secret: Secret) -> bool:
         """Whether a far end has refused this very secret in this process."""
@@ -214,6 +227,17 @@ class SecretSource:
         if item.name in self._kept:
             self._kept.discard(item.name)
             self._store.drop(item.name)
+
+    def doubted(self, item: SecretItem) -> bool:
+        """The far end broke off just after it was sent, as some do in place of a refusal.
+
+        True when that happened twice in a row: then it counts as refused, for the far end may count failures.
+        """
+        return self._memory.doubt(item.name)
+
+    def accepted(self, item: SecretItem) -> None:
+        """The far end has taken it."""
+        self._memory.accept(item.name)
 
     def _note(self, who: Asker, text: str) -> None:
         """Tell the person something that is no question; askers without a place for it stay silent."""

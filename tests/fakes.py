@@ -87,6 +87,7 @@ class SlowAsker(FakeAsker):
         super().__init__()
         self.secret = secret
         self.typed = asyncio.Event()
+        self.withdrawn = asyncio.Event()
         self.open = self.most = 0
 
     async def ask_secret(self, what: str, *, may_keep: bool = False) -> SecretAnswer | None:
@@ -95,6 +96,9 @@ class SlowAsker(FakeAsker):
         self.most = max(self.most, self.open)
         try:
             await self.typed.wait()
+        except asyncio.CancelledError:
+            self.withdrawn.set()
+            raise
         finally:
             self.open -= 1
         return SecretAnswer(self.secret)

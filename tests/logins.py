@@ -138,6 +138,7 @@ class Asking(asyncssh.SSHServer):
         self._step = 0
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._conn = conn
         if self._gate.banner:
             conn.send_auth_banner(self._gate.banner)
 
@@ -152,6 +153,8 @@ class Asking(asyncssh.SSHServer):
 
     def validate_password(self, username: str, password: str) -> bool:
         self._gate.passwords.append(password)
+        if self._gate.cuts:
+            self._conn.abort()
         return password == self._gate.password
 
     def kbdint_auth_supported(self) -> bool:
@@ -180,8 +183,11 @@ class Gate:
         questions: Sequence[tuple[str, str, str, list[tuple[str, bool]]]] = (),
         answers: Sequence[Sequence[str]] = (),
         banner: str = "",
+        cuts: bool = False,
     ) -> None:
         self.password, self.questions, self.answers, self.banner = password, list(questions), list(answers), banner
+        self.cuts = cuts
+        """Whether it breaks the connection off when a password comes, in place of an answer."""
         self.passwords: list[str] = []
         """Every password that came: what a lockout counter would count."""
         self.responses: list[tuple[str, ...]] = []

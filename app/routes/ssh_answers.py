@@ -14,7 +14,9 @@ from app.secrets import Secret, SecretItem, password_name
 from app.text import MAX_PROSE, clean, clean_block, prose
 
 if TYPE_CHECKING:
+    from app.asking import Asker, HostKeyQuestion, SecretAnswer
     from app.routes.context import RouteContext
+    from app.trust import TrustedCommand
 
 T = TypeVar("T")
 
@@ -64,11 +66,43 @@ class Waiting:
                 self._before += time.monotonic() - self._since
 
 
+class Posed:
+    """Asks through another asker, and knows whether a question was posed that nobody has answered yet."""
+
+    def __init__(self, asker: Asker) -> None:
+        self._asker = asker
+        self.open = False
+
+    async def _pose(self, answer: Awaitable[T]) -> T:
+        self.open = True  # stays so when the question is withdrawn
+        given = await answer
+        self.open = False
+        return given
+
+    async def ask_secret(self, what: str, *, may_keep: bool = False) -> SecretAnswer | None:
+        return await self._pose(self._asker.ask_secret(what, may_keep=may_keep))
+
+    async def ask_trust(self, command: TrustedCommand) -> bool:
+        return await self._pose(self._asker.ask_trust(command))
+
+    async def ask_host_key(self, question: HostKeyQuestion) -> bool:
+        return await self._pose(self._asker.ask_host_key(question))
+
+    async def ask_prompts(
+        self, server: str, title: str, instructions: str, prompts: tuple[Prompt, ...]
+    ) -> tuple[str, ...] | None:
+        return await self._pose(self._asker.ask_prompts(server, title, instructions, prompts))
+
+    def tell(self, server: str, text: str) -> None:
+        self._asker.tell(server, text)
+
+
 class Answers:
     """The person's side of one login: password, prompts, and when to stop."""
 
     def __init__(self, context: RouteContext, user: str, host: str, port: int, before: str, *, wanted: bool) -> None:
         self._context = context
+        self._asker = Posed(context.asker) if context.asker is not None else None
         self._server = clean(f"{user}@{host}:{port}") + (f" ({clean(before)})" if before else "")
         self._item = SecretItem(password_name(user, host, port), f"Password of {self._server}")
         self._wanted = wanted
@@ -88,19 +122,19 @@ class Answers:
 
     @property
     def _may_try(self) -> bool:
-        limit = TRIES_WITH_PERSON if self._context.asker else TRIES_ALONE
+        limit = TRIES_WITH_PERSON if self._asker else TRIES_ALONE
         return not self.stopped and self.tries < limit
 
     async def secret(self, item: SecretItem) -> Secret | None:
         """A secret from memory, store or person; None, with `failure` set, when there is none."""
         try:
             async with asyncio.timeout(ANSWER_LIMIT):
-                return await self.waiting.on(self._context.secrets.get(item, asker=self._context.asker))
+                return await self.waiting.on(self._context.secrets.get(item, asker=self._asker))
         except TimeoutError:
             self.failure = self._unanswered(f"{item.what}: no answer within {ANSWER_LIMIT:g} s")
         except SignInError as error:
             self.failure = error
-        self.stopped = self._context.asker is not None
+        self.stopped = self._asker is not None
         return None
 
     def settle(self, method: str) -> None:
@@ -112,6 +146,33 @@ class Answers:
         """The login failed: nothing that was sent is sent again."""
         for method in list(self.sent):
             self.settle(method)
+
+    def taken(self) -> None:
+        """The server let us in."""
+        self.failure = None
+        if any(self.sent.values()):
+            self._context.secrets.accepted(self._item)
+
+    def broken_off(self) -> bool:
+        """The connection ended before the server said yes or no: whether what was sent now counts as refused.
+
+        Some servers end the connection in place of a refusal. Once may be chance; who sends the same password for ever
+        locks the account.
+        """
+        doubtful = any(self.sent.values()) and self._context.secrets.doubted(self._item)
+        if doubtful:
+            self.refuse_all()
+        return doubtful
+
+    def unheard(self) -> SignInError | None:
+        """What to say when the connection ended while a question waited: asked again and again it would never stop."""
+        if self._asker is None or not self._asker.open:
+            return None
+        return SignInError(
+            "The login ended before there was an answer", f"{self._server} did not wait for it",
+            "Try again, and answer sooner.",
+            code="JD-SECRET-NEEDED", layer="secret", recovery=Recovery.NEEDS_PERSON,
+        )  # fmt: skip
 
     def _refuse(self, secret: Secret | None) -> None:
         if secret is not None and not self._was_refused(secret):
@@ -148,7 +209,7 @@ class Answers:
         self._conversing = False
         if not self._may_try:
             return False
-        if self._context.asker is None and not self._wanted:
+        if self._asker is None and not self._wanted:
             return await self.secret(self._item) is not None
         return True
 
@@ -172,7 +233,7 @@ class Answers:
 
     async def _ask(self, name: str, instructions: str, prompts: Sequence[tuple[str, bool]]) -> list[str] | None:
         fields = tuple(Prompt(prose(text, MAX_PROMPT), echo=echo) for text, echo in prompts)
-        if (asker := self._context.asker) is None:
+        if (asker := self._asker) is None:
             words = ", ".join(repr(field.text) for field in fields)
             self.failure = self._unanswered(f"{self._server} asks for {prose(words, MAX_PROSE)}: nobody can be asked")
             return None
@@ -197,8 +258,8 @@ class Answers:
 
     def tell(self, text: str) -> None:
         """Show a text of the server, labelled as its words; nobody there, nothing shown."""
-        if text.strip() and self._context.asker is not None:
-            self._context.asker.tell(self._server, bounded(text))
+        if text.strip() and self._asker is not None:
+            self._asker.tell(self._server, bounded(text))
 
     @staticmethod
     def _unanswered(detail: str) -> SignInError:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncssh
 
-from app.errors import ProfileError, SignInError
+from app.errors import JumpdeckError, ProfileError, SignInError
 from app.routes import ssh_certificates, ssh_keys
 from app.routes.ssh_agent import AgentError, AgentRefused
 from app.routes.ssh_answers import INTERACTIVE, PASSWORD, Answers
@@ -127,7 +127,14 @@ class Login:
 
     def succeeded(self) -> None:
         """The server let us in: what was sent last was right, and stays remembered."""
-        self._error = self._answers.failure = None
+        self._error = None
+        self._answers.taken()
+
+    def broken_off(self, error: JumpdeckError) -> JumpdeckError:
+        """What to raise when the connection ended with `error` before the server had decided about the login."""
+        if unheard := self._answers.unheard():
+            return unheard
+        return self.denied() if self._answers.broken_off() else error
 
     def close(self) -> None:
         """End the connection to the agent and forget key material. May be called more than once."""

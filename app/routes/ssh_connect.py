@@ -232,8 +232,8 @@ async def _log_in(attempt: _Attempt, check: HostKeyCheck) -> SshDialer:
     below = _Below(attempt.through)
     try:
         conn = await _within_limits(attempt, handshake, below, check)
-    except JumpdeckError:
-        raise
+    except JumpdeckError as error:
+        raise login.broken_off(error) from error.__cause__
     except asyncssh.HostKeyNotVerifiable as exc:
         finding = handshake.finding
         if finding is not None:
@@ -242,7 +242,8 @@ async def _log_in(attempt: _Attempt, check: HostKeyCheck) -> SshDialer:
     except Exception as exc:
         if ssh_failures.is_denial(exc):
             raise login.denied(exc, handshake.offered) from exc
-        raise ssh_failures.from_connect(exc, server.at, version=_version(below), first=_first(below)) from exc
+        failed = ssh_failures.from_connect(exc, server.at, version=_version(below), first=_first(below))
+        raise login.broken_off(failed) from exc
     login.succeeded()
     assert below.carrier is not None
     note = ", ".join(part for part in (hop.position(server), login.method, *login.notes) if part)
