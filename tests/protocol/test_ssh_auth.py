@@ -6,6 +6,7 @@ import logging
 import re
 import subprocess
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 import asyncssh
@@ -363,8 +364,18 @@ async def test_a_banner_is_shown_as_the_servers_words(home: Path) -> None:
         assert text.startswith("Keep␛[2J out\n") and len(text) == 2048
 
 
-async def test_secrets_show_nowhere(tmp_path: Path, home: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.fixture
+def ssh_log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """All that the SSH library logs, also once the hop has taken its log over."""
+    library = logging.getLogger("asyncssh")
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="asyncssh")
+    library.addHandler(caplog.handler)
+    yield caplog
+    library.removeHandler(caplog.handler)
+
+
+async def test_secrets_show_nowhere(tmp_path: Path, home: Path, ssh_log: pytest.LogCaptureFixture) -> None:
     asyncssh.set_debug_level(2)
     sentinel = "sentinel-5e7b"
     key = make_key(tmp_path / "key", passphrase="open sesame")
@@ -382,6 +393,6 @@ async def test_secrets_show_nowhere(tmp_path: Path, home: Path, caplog: pytest.L
                 except JumpdeckError as error:
                     shown += ["".join(traceback.format_exception(error)), *error.lines()]
         assert gate.passwords == [sentinel, sentinel, "open sesame"] or sentinel in gate.passwords
-    text = "\n".join([*shown, caplog.text])
+    text = "\n".join([*shown, ssh_log.text])
     assert "JD-SSH-DENIED" in text and "JD-SSH-PASSPHRASE" in text and "Trying password auth" in text
     assert sentinel not in text and "open sesame" not in text
