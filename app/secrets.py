@@ -122,7 +122,7 @@ class SecretItem(Record):
 
 
 def password_name(user: str, host: str, port: int = 22) -> str:
-    """The name of an SSH server's password; `host` as the profile names it."""
+    """The name of an SSH server's password; `host` as the profile names it, or the alias under which it is trusted."""
     return f"password {user}@[{host}]:{port}" if ":" in host else f"password {user}@{host}:{port}"
 
 

@@ -184,6 +184,7 @@ class Gate:
         answers: Sequence[Sequence[str]] = (),
         banner: str = "",
         cuts: bool = False,
+        port: int = 0,
     ) -> None:
         self.password, self.questions, self.answers, self.banner = password, list(questions), list(answers), banner
         self.cuts = cuts
@@ -191,14 +192,14 @@ class Gate:
         self.passwords: list[str] = []
         """Every password that came: what a lockout counter would count."""
         self.responses: list[tuple[str, ...]] = []
-        self.port = 0
+        self.port = port
         self.host_key = ""
 
     async def __aenter__(self) -> Gate:
         key = asyncssh.generate_private_key("ssh-ed25519")
         self.host_key = " ".join(key.export_public_key().decode().split()[:2])
         self._listener = await asyncssh.create_server(
-            lambda: Asking(self), "127.0.0.1", 0, server_host_keys=[key], gss_host=None
+            lambda: Asking(self), "127.0.0.1", self.port, server_host_keys=[key], gss_host=None
         )
         self.port = self._listener.get_port()
         return self

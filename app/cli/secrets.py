@@ -119,20 +119,27 @@ def _password(what: str) -> str:
     from app.profiles import patterns
     from app.text import clean
 
+    user, at, host = what.partition("@[vm:")
+    if at and user and host.endswith("]:22"):
+        return f"password {what}"  # a VM behind a local tunnel, as `secrets list` and hints have it
     if wrong := patterns.ssh_server(what):
         raise UsageError(f"`{clean(what)}` is no SSH server", wrong, "For example: password ops@jump01:22",
                          code="JD-USAGE-SECRET")  # fmt: skip
     return _server_password(what, None)
 
 
-def _server_password(server: str, user: str | None) -> str:
+def _server_password(server: str, user: str | None, vm: str | None = None) -> str:
     """The name for a server as a profile names it; without a user it is the operating system's, as for ssh."""
     import getpass
 
     from app.profiles import patterns
+    from app.routes.ssh import alias_of
     from app.secrets import password_name
 
-    return password_name(user or patterns.ssh_user(server) or getpass.getuser(), *patterns.ssh_place(server))
+    user = user or patterns.ssh_user(server) or getpass.getuser()
+    host, port = patterns.ssh_place(server)
+    alias = alias_of(host, vm)
+    return password_name(user, alias) if alias else password_name(user, host, port)
 
 
 def _existing(path: Path) -> Path:
@@ -176,7 +183,7 @@ def secrets_of(profile: Profile) -> list[str]:
     for hop in profile.via:
         if isinstance(hop, SshHop):
             if hop.password:
-                names += [_server_password(server, hop.user) for server in hop.ssh]
+                names += [_server_password(server, hop.user, hop.vm) for server in hop.ssh]
             if hop.key is not None:
                 names.append(passphrase_name(hop.key))
     return list(dict.fromkeys(names))

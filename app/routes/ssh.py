@@ -122,7 +122,7 @@ class SshDial:
 
     def alias(self, server: Endpoint) -> str:
         """The name under which trust is kept when the address says nothing: the VM behind a local tunnel (S-04)."""
-        return f"vm:{self.spec.vm.lower()}" if self.spec.vm and is_loopback(server.host) else ""
+        return alias_of(server.host, self.spec.vm)
 
 
 def endpoint(text: str, user: str | None = None) -> Endpoint:
@@ -134,6 +134,11 @@ def endpoint(text: str, user: str | None = None) -> Endpoint:
     else:
         host, _, port = place.partition(":")
     return Endpoint(user or named or getpass.getuser(), host, int(port or SSH_PORT))
+
+
+def alias_of(host: str, vm: str | None) -> str:
+    """The name that stands for a server, for its host key and its password, where its address is a local tunnel's."""
+    return f"vm:{vm.lower()}" if vm and is_loopback(host) else ""
 
 
 def is_loopback(host: str) -> bool:

@@ -100,11 +100,15 @@ class Posed:
 class Answers:
     """The person's side of one login: password, prompts, and when to stop."""
 
-    def __init__(self, context: RouteContext, user: str, host: str, port: int, before: str, *, wanted: bool) -> None:
+    def __init__(
+        self, context: RouteContext, user: str, host: str, port: int, before: str, *, wanted: bool, alias: str = ""
+    ) -> None:
         self._context = context
         self._asker = Posed(context.asker) if context.asker is not None else None
         self._server = clean(f"{user}@{host}:{port}") + (f" ({clean(before)})" if before else "")
-        self._item = SecretItem(password_name(user, host, port), f"Password of {self._server}")
+        name = password_name(user, alias) if alias else password_name(user, host, port)
+        whose = f"{self._server}, {clean(alias.rpartition('/')[2])}" if alias else self._server
+        self._item = SecretItem(name, f"Password of {whose}")
         self._wanted = wanted
         """Whether the profile says that there is a password."""
         self.waiting = Waiting()

@@ -38,10 +38,12 @@ class Login:
     password (RFC 4252 §8). Make it with `prepare_login`, close it when the connection stands or has failed.
     """
 
-    def __init__(self, spec: SshHop, user: str, host: str, port: int, context: RouteContext, before: str) -> None:
+    def __init__(
+        self, spec: SshHop, user: str, host: str, port: int, context: RouteContext, before: str, alias: str
+    ) -> None:
         self._user, self._host, self._context = user, host, context
         self._wants_password = spec.password
-        self._answers = Answers(context, user, host, port, before, wanted=spec.password)
+        self._answers = Answers(context, user, host, port, before, wanted=spec.password, alias=alias)
         self._offers = Offers(spec, user, self._sign, self._unlock)
         self._asked: list[str] = []
         """Methods that the server wanted, in the order in which it came to them."""
@@ -247,17 +249,18 @@ class Login:
 
 
 async def prepare_login(
-    spec: SshHop, user: str, host: str, port: int, context: RouteContext, *, before: str = ""
+    spec: SshHop, user: str, host: str, port: int, context: RouteContext, *, before: str = "", alias: str = ""
 ) -> Login:
     """Read the keys that the hop names, check its certificate and find its agent; sends nothing to the server.
 
     It asks for nothing either, except the passphrase of a named PEM file whose public half is not known. `before`:
-    the hop before it, for questions (`through jump01`). Raises ProfileError (JD-SSH-KEY: missing, unreadable, too open,
+    the hop before it, for questions (`through jump01`). `alias`: the name that stands for the server where its address
+    says nothing; a password belongs to it. Raises ProfileError (JD-SSH-KEY: missing, unreadable, too open,
     not a private key; JD-SSH-CERTIFICATE: no certificate) and SignInError (JD-SSH-CERTIFICATE: expired, not yet valid,
     of another key, not for users; JD-SSH-AGENT: the agent that the hop names does not answer; JD-SSH-PASSPHRASE,
     JD-SECRET-NEEDED).
     """
-    login = Login(spec, user, host, port, context, before)
+    login = Login(spec, user, host, port, context, before, alias)
     try:
         await login.gather()
     except BaseException:

@@ -183,7 +183,9 @@ class _KeyRefused(Exception):
 async def connect(hop: SshDial, server: Endpoint, through: Dialer, limit: float) -> SshDialer:
     """Log in at one server; asks about an unknown host key. `limit`: seconds to an agreed key. Raises JumpdeckError."""
     before = _through(through) if isinstance(through, Connection) else ""
-    login = await prepare_login(hop.spec, server.user, server.host, server.port, hop.context, before=before)
+    login = await prepare_login(
+        hop.spec, server.user, server.host, server.port, hop.context, before=before, alias=hop.alias(server)
+    )  # fmt: skip
     try:
         return await _until_known(_Attempt(hop, server, through, login, limit))
     finally:
