@@ -67,7 +67,7 @@ class Liveness:
             while True:
                 doubted = await self._pause(owner, lost)
                 if lost.done():
-                    await self._route.aclose()
+                    await self._route.shed()
                     raise lost.result()
                 if doubted:  # a frozen hop shows itself in 3 s, the API server's silence takes 10
                     await self._route.verify()

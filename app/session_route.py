@@ -83,6 +83,8 @@ class RouteKeeper:
         self._profile, self._ground, self._asker = profile, ground, asker
         self._ends = TaskOwner(f"route {profile.name}")
         self._route: Route | None = None
+        self._begun: Route | None = None
+        """What the last try got open, kept for the next one: the first jump box is not to see a login each try."""
         self._direct: Dialer | None = None
         """What carries a route without hops, which nothing can be lost of."""
 
@@ -103,8 +105,9 @@ class RouteKeeper:
     # -- for the session -----------------------------------------------------------------------------------------------
 
     def hop_states(self) -> tuple[HopState, ...]:
-        """How every hop of the open route stands now; empty while there is none."""
-        return () if self._route is None else self._route.hop_states()
+        """How every open hop stands now, also those of a route that is open in part."""
+        route = self._route or self._begun
+        return () if route is None else route.hop_states()
 
     def hops(self, target: tuple[str, int]) -> tuple[Hop, ...]:
         """The hops of the profile; `target` is the API server. Raises as `app.routes.build.check_built`."""
@@ -128,11 +131,11 @@ class RouteKeeper:
                 return
             except JumpdeckError as error:  # verify has closed it
                 _log.debug("%s: the kept route is gone: %s", self._profile.name, error)
-        from app.routes.route import Route
         from app.routes.shared import part_of_way
 
+        route = await self._resumed(show)
         keys = tuple(part_of_way(hop) for hop in hops)
-        begun = 0
+        begun = len(route.labels)
 
         def step(label: str) -> AbstractAsyncContextManager[None]:
             nonlocal begun
@@ -140,25 +143,67 @@ class RouteKeeper:
             attempt.arrive(keys[:begun] if hops[begun - 1].key is not None else ())
             return show(label)
 
-        self._route = await Route.open(hops, DirectDialer(), self._ground.shared, step, began=attempt.began)
+        try:
+            await route.extend(hops, self._ground.shared, step, began=attempt.began)
+        except BaseException as error:
+            if route.carries and isinstance(error, JumpdeckError) and error.transient:
+                self._begun = route
+            else:
+                await self._end(route)
+            raise
+        self._route = route
         attempt.arrive(())
 
+    async def _resumed(self, show: StepShow) -> Route:
+        """A route with the hops that the last try got open, if they answer: none of them is logged in to again."""
+        from app.routes.direct import DirectDialer
+        from app.routes.route import Route
+
+        route, self._begun = self._begun, None
+        if route is not None:
+            try:
+                for number, label in enumerate(route.labels):
+                    async with show(label):
+                        if number == 0:
+                            await route.verify(VERIFY_LIMIT)
+                return route
+            except BaseException as error:
+                await self._end(route)
+                if not isinstance(error, JumpdeckError):
+                    raise
+        return Route(DirectDialer())
+
     async def verify(self, limit: float = VERIFY_LIMIT) -> None:
-        """Have every connection answer. Raises the error of the one that does not, and closes the route then."""
+        """Have every connection answer. Raises the error of the one that does not, and ends the route there."""
         if self._route is None:
             return
         try:
             await self._route.verify(limit)
         except JumpdeckError:
-            await self.aclose()
+            await self.shed()
             raise
+
+    async def shed(self) -> None:
+        """A connection of the route has gone: keep the hops before it for the next try, close the rest."""
+        route, self._route, self._direct = self._route, None, None
+        if route is not None:
+            end = self._ends.spawn(route.shed(), name="shed")
+            await asyncio.wait({end}, timeout=CLOSE_LIMIT)
+            if route.carries and end.done():
+                self._begun = route
+            else:
+                await self._end(route)
 
     async def aclose(self) -> None:
         """Close the route; connections that other sessions use stay. What says no goodbye in time ends behind us."""
-        route, self._route, self._direct = self._route, None, None
-        if route is not None:
-            end = self._ends.spawn(route.aclose(), name="close")
-            await asyncio.wait({end}, timeout=CLOSE_LIMIT)
+        routes, self._route, self._begun, self._direct = (self._route, self._begun), None, None, None
+        for route in routes:
+            if route is not None:
+                await self._end(route)
+
+    async def _end(self, route: Route) -> None:
+        end = self._ends.spawn(route.aclose(), name="close")
+        await asyncio.wait({end}, timeout=CLOSE_LIMIT)
 
 
 def _not_open(why: str = "") -> RouteError:

@@ -55,8 +55,8 @@ class RouteMap(Static):
         )
         lines = [Content.assemble((state.profile, "bold"), "  ", standing), Content("")]
         lines.append(Content.assemble((f"{self.glyphs.done} ", "$text-success"), state.route[0]))
-        hops = state.hops or tuple(HopState(label, StepState.WAITING) for label in state.route[1:-1])
-        for hop in hops:
+        closed = state.route[1:-1][len(state.hops) :]
+        for hop in (*state.hops, *(HopState(label, StepState.WAITING) for label in closed)):
             lines.append(bar)
             lines += self._hop(hop, bar)
         lines.append(bar)

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from app.dialer import Connection, Dialer, Hop
 from app.errors import JumpdeckError
 from app.routes.shared import Keys, SharedHop, SharedHops, part_of_way
-from app.rows import HopState
+from app.rows import HopState, StepState
 from app.tasks import TaskOwner
 
 StepOf = Callable[[str], AbstractAsyncContextManager[None]]
@@ -22,14 +22,20 @@ StepOf = Callable[[str], AbstractAsyncContextManager[None]]
 class _OpenHop:
     """One hop of this route: shared, or entered for it alone."""
 
-    def __init__(self, hop: Hop, dialer: Dialer, shared: SharedHop | None) -> None:
-        self.label, self.dialer, self.shared = hop.label, dialer, shared
+    def __init__(self, hop: Hop, through: Dialer, dialer: Dialer, shared: SharedHop | None) -> None:
+        self.label, self.through, self.dialer, self.shared = hop.label, through, dialer, shared
         self.since = time.time()
+        self.stack = AsyncExitStack()
+
+    @property
+    def lost(self) -> bool:
+        """Whether the connection that it rests on has gone."""
+        return isinstance(self.dialer, Connection) and self.dialer.facts().state is StepState.FAILED
 
     def state(self) -> HopState:
         if not isinstance(self.dialer, Connection):
             return HopState(label=self.label, since=self.since)
-        facts = self.dialer.facts()
+        facts = replace(self.dialer.facts(), label=self.label)
         users = self.shared.users if self.shared is not None else 1
         if users < 2:
             return facts
@@ -43,7 +49,7 @@ class Route:
         self.dialer: Dialer = base
         """The far end: dials hosts as they are named there."""
         self._hops: list[_OpenHop] = []
-        self._stack = AsyncExitStack()
+        self._keys: Keys = ()
 
     @classmethod
     async def open(
@@ -55,27 +61,52 @@ class Route:
         Raises JumpdeckError, with everything closed again that was opened.
         """
         route = cls(base)
-        keys: Keys = ()
         try:
-            for hop in hops:
-                async with step(hop.label):
-                    keys = await route._enter(hop, keys, shared, began)
+            await route.extend(hops, shared, step, began=began)
         except BaseException:
             await route.aclose()
             raise
         return route
 
-    async def _enter(self, hop: Hop, keys: Keys, shared: SharedHops, began: float | None) -> Keys:
-        keys = (*keys, part_of_way(hop))
+    async def extend(
+        self, hops: tuple[Hop, ...], shared: SharedHops, step: StepOf, *, began: float | None = None
+    ) -> None:
+        """Open those of `hops` that are not open yet. Raises JumpdeckError; what was opened until then stays open."""
+        for hop in hops[len(self._hops) :]:
+            async with step(hop.label):
+                await self._enter(hop, shared, began)
+
+    async def _enter(self, hop: Hop, shared: SharedHops, began: float | None) -> None:
+        key = part_of_way(hop)
         if hop.key is None:
-            self.dialer = await self._stack.enter_async_context(hop.open(self.dialer))
-            self._hops.append(_OpenHop(hop, self.dialer, None))
-            return keys
-        use = await shared.open(keys, hop, self.dialer, began=began)
-        self._stack.push_async_callback(use.aclose)
-        self.dialer = use.dialer
-        self._hops.append(_OpenHop(hop, self.dialer, use))
-        return keys
+            stack = AsyncExitStack()
+            opened = _OpenHop(hop, self.dialer, await stack.enter_async_context(hop.open(self.dialer)), None)
+            opened.stack = stack
+        else:
+            use = await shared.open((*self._keys, key), hop, self.dialer, began=began)
+            opened = _OpenHop(hop, self.dialer, use.dialer, use)
+            opened.stack.push_async_callback(use.aclose)
+        self._hops.append(opened)
+        self._keys = (*self._keys, key)
+        self.dialer = opened.dialer
+
+    async def shed(self) -> None:
+        """Close the hops from the first one on that has gone; those before it stay open."""
+        keep = next((at for at, hop in enumerate(self._hops) if hop.lost), len(self._hops))
+        await self._close(keep)
+
+    async def _close(self, keep: int) -> None:
+        """Close all hops but the first `keep`, in reverse order."""
+        self._keys = self._keys[:keep]
+        while len(self._hops) > keep:
+            hop = self._hops.pop()
+            self.dialer = hop.through
+            await hop.stack.aclose()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The open hops, in order."""
+        return tuple(hop.label for hop in self._hops)
 
     @property
     def _connections(self) -> list[Connection]:
@@ -116,4 +147,4 @@ class Route:
 
     async def aclose(self) -> None:
         """End this route: hops close in reverse order, those in use by others stay."""
-        await self._stack.aclose()
+        await self._close(0)

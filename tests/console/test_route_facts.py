@@ -44,6 +44,10 @@ async def test_the_route_is_drawn_hop_by_hop():
         stage.app.screen.refresh_route()
         await settle(pilot)
         assert "inner (SSH)" not in shown(pilot)
+        stage.session("prod-weu").hops = ()
+        stage.app.screen.refresh_route()
+        await settle(pilot)
+        assert "jump01 (SSH)  waits" in shown(pilot)
         await pilot.press("escape")
         await settle(pilot)
         assert stage.app.screen is stage.app.main

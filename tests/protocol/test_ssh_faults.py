@@ -12,7 +12,7 @@ import pytest
 
 from app.errors import JumpdeckError, Recovery
 from app.profiles.store import ProfileBook
-from app.rows import SessionPhase
+from app.rows import SessionPhase, StepState
 from app.session_route import RouteGround
 from app.session_states import is_asking
 from app.sessions import Sessions
@@ -142,6 +142,23 @@ async def test_an_api_server_that_fails_costs_no_second_login(tmp_path: Path) ->
         world.write(3)
         await reading.complete()
         assert world.servers[0].logins == 1
+
+
+async def test_an_inner_server_that_is_away_costs_the_outer_one_a_single_login(tmp_path: Path) -> None:
+    async with ssh_world(tmp_path, servers=2) as world:
+        await world.servers[1].stop()
+        outer, inner = world.hop(world.chaos[0].port), world.hop(world.chaos[1].port)
+        session = world.session(world.profile(via=(outer, inner)))
+        await reach(session, lambda state: is_lost(state) and state.tries > 2)
+        assert [hop.state for hop in session.hop_states()][:1] == [StepState.DONE]
+        await world.servers[1].start()
+        await reach(session, is_up, BACK_LIMIT)
+        assert (world.servers[0].logins, world.servers[1].logins) == (1, 1)
+        await world.servers[1].stop()
+        await reach(session, lambda state: is_lost(state) and state.tries > 1)
+        await world.servers[1].start()
+        await reach(session, is_up, BACK_LIMIT)
+        assert (world.servers[0].logins, world.servers[1].logins) == (1, 2)
 
 
 async def test_a_denied_login_is_tried_exactly_once(tmp_path: Path) -> None:
