@@ -114,7 +114,7 @@ class Assembly:
     def _read_named(self) -> None:
         """Hops, sign-ins and clouds. A bad one is a problem of its own and of every profile that names it."""
         for name, entry in self._tables["hop"].items():
-            self._hops[name] = self._named("hop", name, entry, lambda fields, _name: hops.read_hop(fields))
+            self._hops[name] = self._named("hop", name, entry, hops.read_named_hop)
         for name, entry in self._tables["sign-in"].items():
             taken = entries.SIGN_IN_KINDS
             self._sign_ins[name] = self._named("sign-in", name, entry, entries.read_sign_in, taken)

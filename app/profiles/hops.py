@@ -15,6 +15,7 @@ from app.profiles.model import (
     ProxyHop,
     SshHop,
 )
+from app.records import replace
 
 HOP_KINDS = ("network", "ssh", "bastion", "proxy", "command-invoke")
 MAX_JIT_HOURS = 24
@@ -33,6 +34,12 @@ def read_hop(fields: Fields) -> HopSpec | None:
     hop = _READERS[kinds[0]](fields)
     fields.finish()
     return hop
+
+
+def read_named_hop(fields: Fields, name: str) -> HopSpec | None:
+    """The hop of `[hop.NAME]`."""
+    hop = read_hop(fields)
+    return replace(hop, name=name) if isinstance(hop, SshHop) else hop
 
 
 def _read_network(fields: Fields) -> HopSpec | None:

@@ -83,6 +83,8 @@ class SshHop(Record):
     entra_certificate: bool = False
     vm: str | None = None
     jit: Jit | None = None
+    name: str = ""
+    """Of its table `[hop.NAME]`, or empty when it was written in place."""
 
 
 class BastionHop(Record):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 
 from app.errors import Recovery, RouteError
@@ -75,7 +76,8 @@ def from_os_error(error: OSError, at: str) -> RouteError:
         number_of(error) or 0,
         ("JD-TCP-FAILED", "Connection failed", "It is tried again.", Recovery.TRANSIENT),
     )
-    said = prose(error.strerror or str(error) or type(error).__name__)
+    number = number_of(error)
+    said = os.strerror(number) if number else prose(str(error) or type(error).__name__)  # asyncio words it in Python
     return RouteError(title, f"{at}: {said}", hint, code=code, layer="tcp", recovery=recovery)
 
 

@@ -69,7 +69,8 @@ class SshDial:
 
     @property
     def label(self) -> str:
-        return f"{' or '.join(clean(server.host) for server in self.servers)} (SSH)"
+        named = clean(self.spec.name) or " or ".join(clean(server.host) for server in self.servers)
+        return f"{named} (SSH)"
 
     @property
     def key(self) -> Hashable:
@@ -117,8 +118,11 @@ class SshDial:
         return self.servers[start:] + self.servers[:start]
 
     def position(self, server: Endpoint) -> str:
-        """`server 2 of 3`, or empty for a hop with one."""
-        return f"server {self.servers.index(server) + 1} of {len(self.servers)}" if len(self.servers) > 1 else ""
+        """Who and where it is, and which of several: `ops@jump02.corp:22, server 2 of 3`."""
+        where = f"{clean(server.user)}@{server.at}"
+        if len(self.servers) == 1:
+            return where
+        return f"{where}, server {self.servers.index(server) + 1} of {len(self.servers)}"
 
     def alias(self, server: Endpoint) -> str:
         """The name under which trust is kept when the address says nothing: the VM behind a local tunnel (S-04)."""

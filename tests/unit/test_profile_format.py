@@ -385,3 +385,11 @@ def test_deep_nesting_is_an_error_and_no_crash() -> None:
         book_of("a = " + "[" * 5000)
     with pytest.raises(ProfileError):
         book_of("a = " + "9" * 5000)
+
+
+def test_an_ssh_hop_keeps_the_name_of_its_table() -> None:
+    book = book_of(
+        'version = 1\n[hop.hub]\nssh = "ops@jump01"\n[profile.p]\ncluster = { kubeconfig = "k" }\n'
+        'via = ["hub", { ssh = "inner" }]\n'
+    )
+    assert [hop.name for hop in book.get("p").via if isinstance(hop, SshHop)] == ["hub", ""]
