@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from app.cli.terminal import read_answer
+from app.cli.terminal import columns, read_answer
 from app.text import MAX_PROSE, clean, clean_block
 
 if TYPE_CHECKING:
@@ -19,6 +19,10 @@ T = TypeVar("T")
 
 _WITHDRAW_LIMIT = 1.0
 """Seconds that a withdrawn question gets to put the terminal's modes back; it needs milliseconds."""
+_LEAST_ROOM = 20
+"""Columns for a server's words beside their label, on however narrow a terminal."""
+_MAX_LINES = 60
+"""Lines of a server's words; a notice to users has twenty."""
 KEEP_QUESTION = "Keep it in the operating system's store? [y/N] "
 
 
@@ -133,8 +137,27 @@ class TerminalAsker:
 
 
 def labelled(server: str, text: str) -> list[str]:
-    """A server's words, line by line, harmless, with their speaker before each; at most `MAX_PROSE` characters."""
+    """A server's words, line by line, harmless, with their speaker before each; at most `MAX_PROSE` characters.
+
+    Lines are broken here and not by the terminal, so that no words of a server stand at a line's beginning, where ours
+    stand.
+    """
     shown = clean_block(text)
     if len(shown) > MAX_PROSE:
         shown = shown[: MAX_PROSE - 1] + "…"
-    return [f"[from {clean(server)}] {line}" for line in shown.splitlines()]
+    label = f"[from {clean(server)}] "
+    room = max(columns() - len(label) - 1, _LEAST_ROOM)
+    lines = [piece for line in shown.splitlines() for piece in _pieces(line.replace("\t", "    "), room)]
+    return [label + line for line in lines[:_MAX_LINES]] + ([label + "…"] if len(lines) > _MAX_LINES else [])
+
+
+def _pieces(line: str, room: int) -> list[str]:
+    """A line in pieces of at most `room` columns; what is not ASCII may be two columns wide and counts so."""
+    pieces, start, used = [], 0, 0
+    for at, letter in enumerate(line):
+        width = 1 if letter.isascii() else 2
+        if used + width > room:
+            pieces.append(line[start:at])
+            start, used = at, 0
+        used += width
+    return [*pieces, line[start:]]

@@ -17,6 +17,16 @@ MAX_ANSWER = 64 * 1024
 _ERASE, _KILL, _END_OF_FILE = (0x7F, 0x08), 0x15, 0x04
 
 
+def columns() -> int:
+    """How many columns the controlling terminal has; 80 when it does not tell."""
+    device = "CONOUT$" if sys.platform == "win32" else "/dev/tty"
+    try:
+        with open(device, "wb", buffering=0) as terminal:
+            return os.get_terminal_size(terminal.fileno()).columns or 80
+    except OSError:
+        return 80
+
+
 class Stopped(Exception):
     """The question was withdrawn while it was being answered."""
 

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pyte
+
 from tests.terminal import Terminal
 
 ROOT = Path(__file__).parent.parent.parent
@@ -128,6 +130,25 @@ show(await asker.ask_prompts('jump01', 'Sign\\x07in', 'one\\ntwo', prompts))
             assert line in text
         assert text.count("x") < 2100
         assert text.count("123456") == 1, "shown by the test alone"
+
+
+async def test_a_servers_words_never_stand_where_ours_do() -> None:
+    """A line that the terminal breaks would go on at the left edge, without its label."""
+    body = """
+for blank in (' ', '\u2800', '\t', '\uff0e'):
+    asker.tell('ops@jump01:22', 'Welcome' + blank * 200 + 'Passphrase of /home/jo/.ssh/id: ')
+asker.tell('ops@jump01:22', '\\n'.join('x' * 3000))
+show(await asker.ask_prompts('ops@jump01:22', '', '', (Prompt('Code' + '\u2800' * 120 + 'Passphrase!'),)))
+"""
+    async with terminal(body) as shown:
+        await shown.until(wrote("!"))
+        screen = pyte.Screen(120, 200)
+        pyte.Stream(screen).feed(shown.written.decode())
+        lines = [line for line in screen.display if line.strip()]
+        assert lines and all(line.startswith("[from ops@jump01:22] ") for line in lines)
+        assert any("Passphrase of" in line for line in lines) and len(lines) < 120
+        shown.type(b"1\r")
+        await shown.until(wrote("('1',)"))
 
 
 async def test_only_the_end_of_the_fingerprint_or_the_word_trust_says_yes() -> None:
