@@ -336,9 +336,19 @@ class HostKeys:
         )
 
     def trust(self, finding: Finding) -> None:
-        """Keep an unknown key as known. Blocks. Audited. Raises the finding's own error for any other verdict."""
+        """Keep an unknown key as known. Blocks. Audited. Raises the finding's own error for any other verdict.
+
+        Another session may have asked about the same server meanwhile: what is known by now is what counts.
+        """
         if finding.verdict is not Verdict.UNKNOWN or finding.authority:
             raise finding.error()
+        import asyncssh
+
+        now = self.check_for(finding.server).judge(asyncssh.import_public_key(finding.line))
+        if now.verdict is Verdict.KNOWN:
+            return
+        if now.verdict is not Verdict.UNKNOWN:
+            raise now.error()
         self.own.add(finding.server.name, finding.line, hashed=finding.hashed)
         _record("host-key.trusted", finding)
 

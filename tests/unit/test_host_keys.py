@@ -119,6 +119,18 @@ def test_what_we_trust_is_kept_in_our_file_and_on_record(tmp_path: Path, keys: l
     assert path.read_text().count("\n") == 1
 
 
+def test_an_answer_to_a_question_that_is_out_of_date_adds_no_second_key(keys: list[asyncssh.SSHKey]) -> None:
+    """Two sessions ask about one server, one after the other; both saw it unknown."""
+    hosts = HostKeys(others=())
+    first, again, other = (hosts.check_for(SERVER).judge(key) for key in (keys[0], keys[0], keys[1]))
+    hosts.trust(first)
+    hosts.trust(again)
+    with pytest.raises(HostKeyError) as caught:
+        hosts.trust(other)
+    assert caught.value.code == "JD-SSH-HOST-KEY-CHANGED"
+    assert [key.fingerprint for key in hosts.entries()] == [first.fingerprint] and events() == ["host-key.trusted"]
+
+
 def test_names_are_hidden_where_the_person_hides_them(tmp_path: Path, keys: list[asyncssh.SSHKey]) -> None:
     hosts = HostKeys(others=(written(tmp_path, f"{hash_name('elsewhere')} {text(keys[1])}"),))
     hosts.trust(hosts.check_for(SERVER).judge(keys[0]))
