@@ -171,6 +171,13 @@ class LeavingAsker:
         if self._asker is not None:
             self._asker.tell(server, text)
 
+    def note(self, text: str) -> None:
+        from app.asking import Notes
+
+        asker: object = self._asker
+        if isinstance(asker, Notes):
+            asker.note(text)
+
 
 async def lost_for_good(session: Session) -> JumpdeckError:
     """Return why, once the session cannot come back by itself."""

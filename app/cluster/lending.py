@@ -24,7 +24,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from app.cluster.access import Access
+from app.cluster.access import Access, environment_proxy
 from app.cluster.kubeconfig import is_loopback
 from app.errors import JumpdeckError
 
@@ -81,8 +81,8 @@ def describe(access: Access, name: str, namespace: str, address: str, *, port: i
         cluster["tls-server-name"] = access.tls_name
     if access.ca is not None:
         cluster["certificate-authority-data"] = base64.b64encode(access.ca).decode()
-    if access.proxy is not None and not is_loopback(host):
-        cluster["proxy-url"] = access.proxy
+    if access.proxy is not None and not is_loopback(host) and (proxy := _without_secret(access.proxy, access.host)):
+        cluster["proxy-url"] = proxy
     # -P: the folder in which the other program runs must not lend us modules.
     run = {
         "apiVersion": API_VERSION, "command": sys.executable, "args": ["-P", "-m", "jumpdeck", "credential", address],
@@ -94,6 +94,22 @@ def describe(access: Access, name: str, namespace: str, address: str, *, port: i
         "users": [{"name": name, "user": {"exec": run}}],
         "contexts": [{"name": name, "context": {"cluster": name, "user": name, "namespace": namespace}}],
     }  # fmt: skip
+
+
+def _without_secret(proxy: str, host: str) -> str | None:
+    """A proxy's address for the file, which holds no secret.
+
+    One of the environment with a password in it is left to the environment, which the other program has too (None);
+    from any other the password is taken out, and the proxy then asks for it.
+    """
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(proxy)
+    if "@" not in parts.netloc:
+        return proxy
+    if proxy in (environment_proxy(host), environment_proxy(host, secure=False)):
+        return None
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 async def answer(access: Access) -> bytes:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.asking import Notes
 from app.cli.connect import shell_line
 from app.cli.lent_route import LeavingAsker, _Complaints
 from app.cluster.access import Access
@@ -34,6 +35,15 @@ def test_a_listener_stands_in_the_servers_place_and_tls_keeps_the_servers_name()
     assert cluster(far, 4000) == {
         "server": "https://127.0.0.1:4000/k8s/clusters/c-1", "tls-server-name": "api.test"
     }  # fmt: skip
+
+
+def test_a_proxys_password_stands_in_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://jo:sentinel@proxy:3128")
+    monkeypatch.delenv("https_proxy", raising=False)
+    found = cluster(access_to(6443, host="10.1.2.3", proxy="http://jo:sentinel@proxy:3128"))
+    assert "proxy-url" not in found, "the other program has it from its environment"
+    found = cluster(access_to(6443, host="10.1.2.3", proxy="http://jo:sentinel@other:3128"))
+    assert found["proxy-url"] == "http://other:3128"
 
 
 def test_a_name_that_is_the_servers_own_is_said_once_a_listener_stands_there() -> None:
@@ -70,16 +80,31 @@ def test_a_peer_that_knocks_all_the_time_is_said_once(capsys: pytest.CaptureFixt
     assert len(complaints._said) <= 102
 
 
+class NotedAsker(FakeAsker):
+    """A person who can be told something; keeps it."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
 async def test_once_the_program_has_the_terminal_nobody_is_asked() -> None:
-    person = FakeAsker(["one", "two"], host_keys=True)
+    person = NotedAsker(["one", "two"], host_keys=True)
     asker = LeavingAsker(person)
     answer = await asker.ask_secret("Passphrase")
     assert answer is not None
+    assert isinstance(asker, Notes)
+    asker.note("secrets are kept in memory only")
     asker.leave()
+    asker.note("for nobody")
     assert await asker.ask_secret("Passphrase") is None
     assert await asker.ask_prompts("jump01", "", "", ()) is None
     asker.tell("jump01", "hello")
     assert (person.asked, person.told) == (["Passphrase"], [])
+    assert person.notes == ["secrets are kept in memory only"]
 
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
