@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,9 @@ def real_kubectl() -> str | None:
 
 
 @contextmanager
-def mock_api(pods: int, events: int = 0) -> Iterator[int]:
-    """A mock API server in its own process; yields its port."""
-    command = [sys.executable, "-m", "bench.mock_api", "--pods", str(pods), "--events", str(events)]
+def server_process(module: str, *words: object) -> Iterator[int]:
+    """`python -m module words…` in a process of its own; yields the port that it prints."""
+    command = [sys.executable, "-m", module, *map(str, words)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stdin is not None
         try:
@@ -42,6 +42,11 @@ def mock_api(pods: int, events: int = 0) -> Iterator[int]:
         finally:
             process.stdin.close()
             process.terminate()
+
+
+def mock_api(pods: int, events: int = 0) -> AbstractContextManager[int]:
+    """A mock API server in its own process; yields its port."""
+    return server_process("bench.mock_api", "--pods", pods, "--events", events)
 
 
 @contextmanager

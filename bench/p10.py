@@ -7,8 +7,9 @@ import shutil
 import statistics
 
 from bench.byte_server import BODY, HEAD
+from bench.harness import server_process
 from bench.rows import Row, at_least, at_most, missing
-from bench.tunnels import direct, download, helper, jump_box, openssh, our_tunnel, round_trip
+from bench.tunnels import direct, download, jump_box, openssh, our_tunnel, round_trip
 
 ONE_WAY = 20
 """Milliseconds in each direction."""
@@ -26,9 +27,9 @@ def run() -> list[Row]:
 
 async def _run() -> list[Row]:
     ours, theirs, our_small, their_small = [], [], [], []
-    with helper("bench.byte_server") as port:
+    with server_process("bench.byte_server") as port:
         async with jump_box() as (server, key):
-            with helper("bench.delay", "--to", server.port, "--milliseconds", ONE_WAY) as far:
+            with server_process("bench.delay", "--to", server.port, "--milliseconds", ONE_WAY) as far:
                 for _ in range(RUNS):
                     async with openssh(server, key, port, far) as local:
                         theirs.append(await download(direct(local), BYTES))

@@ -7,8 +7,9 @@ import shutil
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from bench.harness import server_process
 from bench.rows import Row, missing
-from bench.tunnels import console_environment, helper, in_console, jump_box
+from bench.tunnels import console_environment, in_console, jump_box
 
 ROUTES = 5
 
@@ -28,5 +29,5 @@ async def _run() -> dict[str, float]:
     async with AsyncExitStack() as stack:
         boxes = [await stack.enter_async_context(jump_box()) for _ in range(ROUTES)]
         home, folder = stack.enter_context(console_environment(boxes))
-        port = stack.enter_context(helper("bench.log_server", "--lines", 1000, "--tls", folder))
+        port = stack.enter_context(server_process("bench.log_server", "--lines", 1000, "--tls", folder))
         return await in_console(home.variables, 0, home.add(port))

@@ -6,8 +6,9 @@ import asyncio
 import shutil
 from contextlib import AsyncExitStack
 
+from bench.harness import server_process
 from bench.rows import Row, at_least, at_most, missing
-from bench.tunnels import console_environment, helper, in_console, jump_box
+from bench.tunnels import console_environment, in_console, jump_box
 
 RATE = 200_000
 SECONDS = 10
@@ -30,5 +31,5 @@ async def _run() -> dict[str, float]:
         box = await stack.enter_async_context(jump_box())
         home, folder = stack.enter_context(console_environment([box]))
         words = ("--lines", 1_000_000, "--rate", RATE, "--tls", folder)
-        port = stack.enter_context(helper("bench.log_server", *words))
+        port = stack.enter_context(server_process("bench.log_server", *words))
         return await in_console(home.variables, SECONDS, home.add(port))

@@ -7,10 +7,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-from bench.harness import LIMIT, ROOT, home, real_kubectl
+from bench.harness import LIMIT, ROOT, home, real_kubectl, server_process
 from bench.log_server import SENTINEL
 from bench.rows import Row, at_least, missing
 
@@ -27,24 +25,11 @@ def run() -> list[Row]:
     if kubectl is None:
         return [missing("P-4", what, "kubectl")]
     theirs, ours = [], []
-    with log_server(LINES) as port, home(port) as env:
+    with server_process("bench.log_server", "--lines", LINES) as port, home(port) as env:
         for _ in range(RUNS):
             theirs.append(rate([kubectl, "logs", "-f", "talker"], env))
             ours.append(rate([sys.executable, "-m", "jumpdeck", "logs", "bench", "pod/talker", "--tail=-1"], env))
     return [at_least("P-4", what, statistics.median(ours) / statistics.median(theirs), 1.5)]
-
-
-@contextmanager
-def log_server(lines: int) -> Iterator[int]:
-    """The server in its own process; yields its port."""
-    command = [sys.executable, "-m", "bench.log_server", "--lines", str(lines)]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stdin is not None
-        try:
-            yield int(process.stdout.readline().split()[1])
-        finally:
-            process.stdin.close()
-            process.terminate()
 
 
 def rate(command: list[str], env: dict[str, str]) -> float:

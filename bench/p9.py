@@ -7,8 +7,9 @@ import shutil
 import statistics
 import time
 
+from bench.harness import server_process
 from bench.rows import Row, at_least, at_most, missing
-from bench.tunnels import direct, download, helper, jump_box, openssh, our_tunnel, round_trip, upload
+from bench.tunnels import direct, download, jump_box, openssh, our_tunnel, round_trip, upload
 
 BYTES = 200_000_000
 RUNS = 5
@@ -25,7 +26,7 @@ def run() -> list[Row]:
 async def _run() -> list[Row]:
     ours: dict[str, list[float]] = {"down": [], "up": [], "echo": [], "connect": []}
     theirs: dict[str, list[float]] = {"down": [], "up": [], "echo": [], "connect": []}
-    with helper("bench.byte_server") as port:
+    with server_process("bench.byte_server") as port:
         async with jump_box() as (server, key):
             async with our_tunnel(server, key) as to:  # what is loaded once in the life of the console is loaded
                 await round_trip(to(port), b"echo", b"x", 1, 1)

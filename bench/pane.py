@@ -13,35 +13,17 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from app.console import build_app
 from app.profiles.store import load
 from app.rows import SessionPhase
 from screens.app import ConsoleApp
+from tests.leftovers import listening
 
 SAMPLE = 0.005
 """Seconds between two looks at the clock; what is above is the loop's lateness."""
 WARM = 3.0
 """Seconds before anything is counted: the first screens, the first blocks."""
-
-
-def listening_sockets() -> int:
-    """TCP sockets of this process that listen."""
-    inodes = set()
-    for entry in Path("/proc/self/fd").iterdir():
-        try:
-            target = os.readlink(entry)
-        except OSError:
-            continue
-        if target.startswith("socket:["):
-            inodes.add(target[8:-1])
-    found = 0
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]:
-            fields = line.split()
-            found += fields[3] == "0A" and fields[9] in inodes
-    return found
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -79,7 +61,7 @@ async def main(names: list[str], seconds: float) -> None:
         await until(lambda: app.main.bridge is not None)
         for name in names:
             await opened(app, name)
-        result = {"listening": float(listening_sockets())}
+        result = {"listening": float(len(listening(os.getpid())))}
         if seconds:
             view = app.main.view(names[0])
             await until(lambda: bool(view.snapshot.rows))

@@ -18,24 +18,12 @@ from app.dialer import ProtocolFactory
 from app.profiles.model import Profile, ServerCluster, SshHop
 from bench.harness import LIMIT, ROOT
 from tests.fakes import FakeAsker
-from tests.sshd import USER, Sshd, free_port, make_key, sshd
+from tests.sshd import USER, Sshd, make_key, sshd
+from tests.tls_servers import unused_port
 
 CIPHER = "aes128-gcm@openssh.com"
 Dial = Callable[[ProtocolFactory], Awaitable[asyncio.Transport]]
 """Opens one stream to the measured server, over whichever tunnel."""
-
-
-@contextmanager
-def helper(module: str, *words: object) -> Iterator[int]:
-    """`python -m module words…` in a process of its own; yields the port that it prints."""
-    command = [sys.executable, "-m", module, *map(str, words)]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stdin is not None
-        try:
-            yield int(process.stdout.readline().split()[1])
-        finally:
-            process.stdin.close()
-            process.terminate()
 
 
 @asynccontextmanager
@@ -51,7 +39,7 @@ async def jump_box() -> AsyncIterator[tuple[Sshd, Path]]:
 @asynccontextmanager
 async def openssh(server: Sshd, key: Path, port: int, through: int | None = None) -> AsyncIterator[int]:
     """`ssh -N -L` to 127.0.0.1:`port`; yields its local port once it forwards. `through` replaces sshd's own port."""
-    local = free_port()
+    local = unused_port()
     known = key.parent / "known_hosts"
     known.write_text(f"* {server.public_key}\n")
     command = [

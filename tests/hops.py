@@ -129,13 +129,3 @@ async def keep(dialer: Dialer, port: int, host: str = "127.0.0.1") -> tuple[asyn
     """A stream to a port, and the protocol that keeps what comes."""
     protocol = Keep()
     return await dialer.dial(host, port, lambda: protocol), protocol
-
-
-async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Sends everything back, then closes."""
-    while data := await reader.read(1 << 16):
-        writer.write(data)
-        await writer.drain()
-    if writer.can_write_eof():
-        writer.write_eof()
-    await writer.drain()

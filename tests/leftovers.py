@@ -33,20 +33,20 @@ class Temp:
 
 
 def listening(pid: int) -> set[str]:
-    """Inodes of TCP sockets in state LISTEN (0A) that the process holds."""
-    everywhere = set()
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A":
-                everywhere.add(f"socket:[{fields[9]}]")
+    """Local addresses, as /proc writes them, at which the process listens for TCP connections."""
     held = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         try:
             held.add(os.readlink(descriptor))
         except OSError:
             continue
-    return everywhere & held
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            _, address, _, state, *_, inode = line.split()[:10]
+            if state == "0A" and f"socket:[{inode}]" in held:
+                found.add(address)
+    return found
 
 
 def _wait_for_end(pid: int) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tests.running_client import Client
 from tests.ssh_world import World, ssh_world
-from tests.sshd import USER, free_port, make_key, sshd
+from tests.sshd import USER, make_key, sshd
+from tests.tls_servers import unused_port
 
 HERE, BEFORE, AFTER = "10.77.0.1", "10.77.0.2", "10.77.0.3"
 FOUND_LIMIT = 30.0
@@ -61,7 +62,7 @@ def configure(world: World, port: int, line: str) -> dict[str, str]:
 
 async def main(folder: Path) -> None:
     run("ip", "link", "set", "lo", "up")
-    port, host_key = free_port(), make_key(folder / "host_key")
+    port, host_key = unused_port(), make_key(folder / "host_key")
     async with ssh_world(folder, servers=0) as world:
         line = f"[{HERE}]:{port} {host_key.with_name('host_key.pub').read_text()}"
         environment = configure(world, port, line)

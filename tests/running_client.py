@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from app.tasks import spawn
@@ -86,22 +85,3 @@ class Client:
         await asyncio.gather(*self._readers)
         assert self.process.returncode == 0, self.errors.decode()
         assert self.errors == b"", self.errors.decode()
-
-
-def listening(pid: int) -> set[str]:
-    """Local addresses (as /proc writes them) at which a process listens for TCP connections."""
-    inodes = set()
-    for fd in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            target = os.readlink(fd)
-        except OSError:
-            continue
-        if target.startswith("socket:["):
-            inodes.add(target[8:-1])
-    found = set()
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A" and fields[9] in inodes:
-                found.add(fields[1])
-    return found

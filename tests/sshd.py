@@ -7,13 +7,13 @@ import getpass
 import os
 import re
 import signal
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from tests.peers import require
+from tests.tls_servers import unused_port
 
 START_LIMIT = 20.0
 """Seconds until sshd says that it listens; a busy build machine takes one."""
@@ -41,13 +41,6 @@ def public_key(key: Path) -> str:
     return Path(f"{key}.pub").read_text()
 
 
-def free_port() -> int:
-    """A loopback port that was free just now; for programs that cannot be told port 0."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Sshd:
     """One running sshd. Make it with `async with sshd(folder) as server`."""
 
@@ -59,7 +52,6 @@ class Sshd:
         self._reader: asyncio.Task[None] | None = None
         self._listens = asyncio.Event()
         self._news = asyncio.Event()
-        self._wrote = asyncio.Event()
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # its privilege separation wants this folder
         self._authorized = folder / "authorized_keys"
@@ -101,15 +93,12 @@ class Sshd:
         """Wait until its log says so; the log comes a little after the fact."""
         async with asyncio.timeout(START_LIMIT):
             while not wanted(self):
-                self._wrote.clear()
-                await self._wrote.wait()
-
-    async def logged(self, pattern: str, limit: float = START_LIMIT, *, times: int = 1) -> None:
-        """Wait until so many lines of its log begin with `pattern`: it writes them behind us."""
-        async with asyncio.timeout(limit):
-            while sum(1 for line in self.log if re.match(pattern, line)) < times:
                 self._news.clear()
                 await self._news.wait()
+
+    async def logged(self, pattern: str, *, times: int = 1) -> None:
+        """Wait until so many lines of its log begin with `pattern`."""
+        await self.until(lambda server: sum(1 for line in server.log if re.match(pattern, line)) >= times)
 
     def authorize(self, key: Path) -> None:
         """Let the owner of this key pair in."""
@@ -135,7 +124,6 @@ class Sshd:
         async for line in process.stderr:
             self.log.append(line.decode("utf-8", "replace").strip())
             self._news.set()
-            self._wrote.set()
             if self.log[-1].startswith("Server listening"):
                 self._listens.set()
         self._listens.set()
@@ -177,7 +165,7 @@ class Sshd:
 
 def _make(folder: Path, kind: str, host_key: Path | None, options: Mapping[str, str]) -> Sshd:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return Sshd(folder, free_port(), host_key or make_key(folder / "host_key", kind), options)
+    return Sshd(folder, unused_port(), host_key or make_key(folder / "host_key", kind), options)
 
 
 @asynccontextmanager

@@ -152,6 +152,16 @@ async def raw_server(talk: Talker, context: ssl.SSLContext | None = None) -> Asy
         await asyncio.gather(*(task for task in running if task), return_exceptions=True)
 
 
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Sends everything back, then closes."""
+    while data := await reader.read(1 << 16):
+        writer.write(data)
+        await writer.drain()
+    if writer.can_write_eof():
+        writer.write_eof()
+    await writer.drain()
+
+
 def unused_port() -> int:
     """A port on which nothing listens."""
     with socket.socket() as sock:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from aiohttp import web
 
 from app.lab.api import make_app
 from app.lab.kubelet import Cluster
-from app.lab.practice import Lab
 from app.lab.store import Store, Users
 from tests.protocol.lab_api_server import TOKENS
 
@@ -127,38 +124,3 @@ async def stream_server(store: Store) -> AsyncIterator[Server]:
         yield Server(int(runner.addresses[0][1]), cluster)
     finally:
         await runner.cleanup()
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: bytes
-    err: str
-
-
-class Kubectl:
-    """Runs kubectl against a lab; `environment` chooses how it streams."""
-
-    def __init__(self, lab: Lab, program: str, home: Path, **environment: str) -> None:
-        self.program = program
-        self.environment = {**os.environ, "KUBECONFIG": str(lab.kubeconfig), "HOME": str(home), **environment}
-
-    @asynccontextmanager
-    async def started(self, *words: str) -> AsyncIterator[asyncio.subprocess.Process]:
-        """A run that goes on; ended at the end of the block."""
-        pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(
-            self.program, *words, env=self.environment, stdin=pipe, stdout=pipe, stderr=pipe, limit=2**20
-        )
-        try:
-            yield process
-        finally:
-            with suppress(ProcessLookupError):
-                process.terminate()
-            await asyncio.wait_for(process.communicate(), LIMIT)
-
-    async def run(self, *words: str, stdin: bytes = b"") -> Ran:
-        async with self.started(*words) as process:
-            out, err = await asyncio.wait_for(process.communicate(stdin), LIMIT)
-        assert process.returncode is not None
-        return Ran(process.returncode, out, err.decode())

@@ -3,56 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from app.lab.practice import Lab
+from tests.kubectl import LIMIT, Kubectl
 from tests.peers import require
 from tests.recordings import load
-
-LIMIT = 40.0
-"""Seconds for one run of kubectl on a busy machine."""
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-
-class Kubectl:
-    """Runs kubectl against a lab."""
-
-    def __init__(self, lab: Lab, program: str, home: Path) -> None:
-        self._program = program
-        self._environment = {**os.environ, "KUBECONFIG": str(lab.kubeconfig), "HOME": str(home), "TZ": "UTC"}
-
-    @asynccontextmanager
-    async def started(self, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-        """A run that goes on; ended at the end of the block."""
-        pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(
-            self._program, *arguments, env=self._environment, stdout=pipe, stderr=pipe
-        )
-        try:
-            yield process
-        finally:
-            with suppress(ProcessLookupError):
-                process.terminate()
-            await asyncio.wait_for(process.communicate(), LIMIT)
-
-    async def run(self, *arguments: str) -> Ran:
-        async with self.started(*arguments) as process:
-            out, err = await asyncio.wait_for(process.communicate(), LIMIT)
-        assert process.returncode is not None
-        return Ran(process.returncode, out.decode(), err.decode())
 
 
 @pytest.fixture
@@ -79,19 +39,19 @@ async def test_the_pods_of_all_namespaces(kubectl: Kubectl) -> None:
     named = await kubectl.run("get", "pods", "-A", "-o", "name", "--chunk-size=7")
     assert (plain.code, wide.code, named.code) == (0, 0, 0)
     rows = load("pods-all-table-none").json()["rows"]
-    cells = [re.split(r"\s{2,}", line.strip()) for line in plain.out.splitlines()]
+    cells = [re.split(r"\s{2,}", line.strip()) for line in plain.text.splitlines()]
     assert [line[1:4] for line in cells] == [row["cells"][:3] for row in rows]
-    header = " ".join(wide.out.splitlines()[0].split())
+    header = " ".join(wide.text.splitlines()[0].split())
     assert header == "NAMESPACE NAME READY STATUS RESTARTS AGE IP NODE NOMINATED NODE READINESS GATES"
-    assert len(named.out.splitlines()) == len(rows)
+    assert len(named.text.splitlines()) == len(rows)
 
 
 async def test_selectors_and_one_namespace(kubectl: Kubectl) -> None:
     failed = await kubectl.run("get", "pods", "-A", "--field-selector=status.phase=Failed", "-o", "name")
     fraud = await kubectl.run("get", "pods", "-n", "payments", "-l", "app=fraud", "-o", "name")
     none = await kubectl.run("get", "pods", "-n", "kube-public")
-    assert len(failed.out.splitlines()) == len(load("pods-field-phase").json()["items"])
-    assert fraud.out == "pod/fraud-0\n"
+    assert len(failed.text.splitlines()) == len(load("pods-field-phase").json()["items"])
+    assert fraud.text == "pod/fraud-0\n"
     assert (none.code, none.err) == (0, "No resources found in kube-public namespace.\n")
 
 
@@ -109,16 +69,16 @@ async def test_a_watch_prints_what_happens(lab: Lab, kubectl: Kubectl) -> None:
 async def test_describe_shows_the_pod_and_its_events(kubectl: Kubectl) -> None:
     described = await kubectl.run("describe", "pod", "-n", "real", "crasher")
     assert described.code == 0
-    assert re.search(r"^Name: +crasher$", described.out, re.MULTILINE)
-    assert "Back-off restarting failed container" in described.out
+    assert re.search(r"^Name: +crasher$", described.text, re.MULTILINE)
+    assert "Back-off restarting failed container" in described.text
 
 
 async def test_events(kubectl: Kubectl) -> None:
     events = await kubectl.run("get", "events", "-n", "real", "--no-headers")
     sorted_events = await kubectl.run("events", "-n", "real", "--for", "pod/crasher", "--no-headers")
     assert events.code == sorted_events.code == 0
-    assert len(events.out.splitlines()) == len(load("events-crasher-v1").json()["items"])
-    assert "pod/crasher" in sorted_events.out.lower()
+    assert len(events.text.splitlines()) == len(load("events-crasher-v1").json()["items"])
+    assert "pod/crasher" in sorted_events.text.lower()
 
 
 @pytest.mark.parametrize(
@@ -133,14 +93,14 @@ async def test_events(kubectl: Kubectl) -> None:
 )
 async def test_may_i(kubectl: Kubectl, context: str, question: tuple[str, ...], answer: str) -> None:
     ran = await kubectl.run("auth", "can-i", *question, "--context", context)
-    assert (ran.out, ran.code) == (answer, 0 if answer == "yes\n" else 1)
+    assert (ran.text, ran.code) == (answer, 0 if answer == "yes\n" else 1)
 
 
 async def test_what_may_i_and_who_am_i(kubectl: Kubectl) -> None:
     may = await kubectl.run("auth", "can-i", "--list", "-n", "team-a", "--context", "lab-restricted")
     who = await kubectl.run("auth", "whoami", "--context", "lab-restricted")
-    assert re.search(r"^pods/log +\[] +\[] +\[get list watch]$", may.out, re.MULTILINE)
-    assert re.search(r"^Username +restricted$", who.out, re.MULTILINE)
+    assert re.search(r"^pods/log +\[] +\[] +\[get list watch]$", may.text, re.MULTILINE)
+    assert re.search(r"^Username +restricted$", who.text, re.MULTILINE)
 
 
 async def test_refusals_read_as_from_a_real_server(kubectl: Kubectl) -> None:
@@ -154,5 +114,5 @@ async def test_refusals_read_as_from_a_real_server(kubectl: Kubectl) -> None:
 async def test_the_server_names_itself_and_its_resources(kubectl: Kubectl) -> None:
     version = await kubectl.run("version")
     resources = await kubectl.run("api-resources", "-o", "name")
-    assert "Server Version: v1.36.2" in version.out
-    assert {"pods", "events.events.k8s.io", "deployments.apps"} <= set(resources.out.split())
+    assert "Server Version: v1.36.2" in version.text
+    assert {"pods", "events.events.k8s.io", "deployments.apps"} <= set(resources.text.split())

@@ -16,8 +16,9 @@ import pytest
 from app.lab.exec_files import BIG_SHA256, BIG_SIZE, BLOCK, big
 from app.lab.practice import Lab
 from app.lab.store import Store
+from tests.kubectl import Kubectl
 from tests.peers import require
-from tests.protocol.lab_streams import LIMIT, WEBSOCKET, Kubectl, Server, stream_server
+from tests.protocol.lab_streams import LIMIT, WEBSOCKET, Server, stream_server
 from tests.terminal import Terminal
 
 MIB = 1024 if os.environ.get("SOAK") else 32

@@ -23,7 +23,7 @@ from app.lab.jump_keys import make_host_key
 from app.lab.practice import Lab
 from app.tasks import spawn
 from tests.peers import require
-from tests.sshd import free_port
+from tests.tls_servers import unused_port
 
 LIMIT = 30.0
 """Seconds after which a wait in these tests counts as failed."""
@@ -112,7 +112,7 @@ async def test_openssh_carries_a_stream_through_one_and_through_both(lab: Lab, o
 
 @pytest.mark.peers("ssh", "kubectl")
 async def test_kubectl_works_through_a_forwarded_port(lab: Lab, openssh: Ssh) -> None:
-    kubectl, port = require("kubectl"), free_port()
+    kubectl, port = require("kubectl"), unused_port()
     ready = ("-o", "PermitLocalCommand=yes", "-o", "LocalCommand=echo ready")
     process = await openssh.start("-N", *ready, "-L", f"{port}:{API}", "jump")
     assert process.stdout is not None

@@ -17,8 +17,9 @@ from app.lab.exec_files import BLOCK, big
 from app.lab.practice import Lab
 from app.lab.spdy_frames import Control, Data, FrameReader, FrameWriter, Kind
 from app.lab.store import Store
+from tests.kubectl import Kubectl
 from tests.peers import require
-from tests.protocol.lab_streams import LIMIT, WEBSOCKET, Conversation, Kubectl, stream_server
+from tests.protocol.lab_streams import LIMIT, WEBSOCKET, Conversation, stream_server
 
 MIB = 1024 if os.environ.get("SOAK") else 16
 """MiB of the large file that are read through the forward."""

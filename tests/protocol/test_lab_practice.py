@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import re
 import signal
@@ -27,6 +26,7 @@ from app.lab.estate import Estate
 from app.lab.kubelet import Cluster
 from app.lab.practice import Lab
 from app.lab.store import Store
+from tests.kubectl import Kubectl
 from tests.peers import require
 from tests.running import jumpdeck as run_jumpdeck
 
@@ -275,23 +275,6 @@ async def test_the_command_ends_when_asked(monkeypatch: pytest.MonkeyPatch) -> N
     assert await asyncio.wait_for(process.wait(), LIMIT) == 0
 
 
-class Kubectl:
-    """kubectl against a lab."""
-
-    def __init__(self, lab: Lab, path: str) -> None:
-        self._path = path
-        self._env = {**os.environ, "KUBECONFIG": str(lab.kubeconfig)}
-
-    async def start(self, *words: str) -> asyncio.subprocess.Process:
-        pipe = asyncio.subprocess.PIPE
-        return await asyncio.create_subprocess_exec(self._path, *words, env=self._env, stdout=pipe, stderr=pipe)
-
-    async def __call__(self, *words: str) -> str:
-        process = await self.start(*words)
-        out, err = await asyncio.wait_for(process.communicate(), LIMIT)
-        return (out + err).decode(errors="replace")
-
-
 @pytest.fixture
 async def lab() -> AsyncIterator[Lab]:
     async with Lab.open(estate="none") as lab:
@@ -300,51 +283,51 @@ async def lab() -> AsyncIterator[Lab]:
 
 
 @pytest.mark.peers("kubectl")
-async def test_kubectl_reads_logs(lab: Lab) -> None:
-    kubectl, cluster = Kubectl(lab, require("kubectl")), lab.cluster
+async def test_kubectl_reads_logs(lab: Lab, tmp_path: Path) -> None:
+    kubectl, cluster = Kubectl(lab, require("kubectl"), tmp_path), lab.cluster
     now = lab.store.clock()
     cluster.write_log("default", "web", "app", b"old\n", at=now - 3_600)
     for number in range(5):
         cluster.write_log("default", "web", "app", b"line %d\n" % number, at_ns=round(now) * 10**9 + number)
-    assert await kubectl("logs", "web", "--tail=2") == "line 3\nline 4\n"
-    assert await kubectl("logs", "web", "--since=10m") == "".join(f"line {number}\n" for number in range(5))
-    stamped = await kubectl("logs", "web", "--timestamps", "--tail=1")
+    assert await kubectl.said("logs", "web", "--tail=2") == "line 3\nline 4\n"
+    assert await kubectl.said("logs", "web", "--since=10m") == "".join(f"line {number}\n" for number in range(5))
+    stamped = await kubectl.said("logs", "web", "--timestamps", "--tail=1")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.000000004Z line 4\n", stamped)
-    assert 'previous terminated container "app" in pod "web" not found' in await kubectl("logs", "web", "-p")
+    assert 'previous terminated container "app" in pod "web" not found' in await kubectl.said("logs", "web", "-p")
     cluster.restart_container("default", "web", "app", exit_code=2)
-    assert (await kubectl("logs", "web", "--previous")).startswith("old\nline 0\n")
-    assert 'pods "nosuch" not found' in await kubectl("logs", "nosuch")
+    assert (await kubectl.said("logs", "web", "--previous")).startswith("old\nline 0\n")
+    assert 'pods "nosuch" not found' in await kubectl.said("logs", "nosuch")
 
 
 @pytest.mark.peers("kubectl")
-async def test_kubectl_follows_until_the_container_exits(lab: Lab) -> None:
-    kubectl, cluster = Kubectl(lab, require("kubectl")), lab.cluster
+async def test_kubectl_follows_until_the_container_exits(lab: Lab, tmp_path: Path) -> None:
+    kubectl, cluster = Kubectl(lab, require("kubectl"), tmp_path), lab.cluster
     cluster.write_log("default", "web", "app", b"before\n")
-    process = await kubectl.start("logs", "-f", "web")
-    assert process.stdout is not None
-    assert await asyncio.wait_for(process.stdout.readline(), LIMIT) == b"before\n"
-    cluster.write_log("default", "web", "app", b"live\n")
-    cluster.rotate_log("default", "web", "app")
-    cluster.write_log("default", "web", "app", b"rotated\n")
-    assert await asyncio.wait_for(process.stdout.readline(), LIMIT) == b"live\n"
-    assert await asyncio.wait_for(process.stdout.readline(), LIMIT) == b"rotated\n"
-    cluster.end_container("default", "web", "app", exit_code=0)
-    assert await asyncio.wait_for(process.wait(), LIMIT) == 0
+    async with kubectl.started("logs", "-f", "web") as process:
+        assert process.stdout is not None
+        assert await asyncio.wait_for(process.stdout.readline(), LIMIT) == b"before\n"
+        cluster.write_log("default", "web", "app", b"live\n")
+        cluster.rotate_log("default", "web", "app")
+        cluster.write_log("default", "web", "app", b"rotated\n")
+        assert await asyncio.wait_for(process.stdout.readline(), LIMIT) == b"live\n"
+        assert await asyncio.wait_for(process.stdout.readline(), LIMIT) == b"rotated\n"
+        cluster.end_container("default", "web", "app", exit_code=0)
+        assert await asyncio.wait_for(process.wait(), LIMIT) == 0
 
 
 @pytest.mark.peers("kubectl")
-async def test_kubectl_sees_the_living_estate() -> None:
+async def test_kubectl_sees_the_living_estate(tmp_path: Path) -> None:
     path = require("kubectl")
     async with Lab.open() as lab:
-        kubectl = Kubectl(lab, path)
-        table = await kubectl("get", "pods", "-A")
+        kubectl = Kubectl(lab, path, tmp_path)
+        table = await kubectl.said("get", "pods", "-A")
         assert re.search(r"^default +clock-0 +1/1 +Running +0 +2d$", table, re.MULTILINE)
         assert re.search(r"^shop +importer-0 +0/1 +Init:0/1 +0 ", table, re.MULTILINE)
         assert re.search(r"^payments +checkout-\S+ +2/2 +Running ", table, re.MULTILINE)
         assert re.search(r"ImagePullBackOff", table)
-        assert "Forbidden" in await kubectl("get", "pods", "-A", "--context", "lab-restricted")
-        assert "web-" in await kubectl("get", "pods", "-n", "team-a", "--context", "lab-restricted")
-        assert "Forbidden" in await kubectl("get", "pods", "--context", "lab-nobody")
+        assert "Forbidden" in await kubectl.said("get", "pods", "-A", "--context", "lab-restricted")
+        assert "web-" in await kubectl.said("get", "pods", "-n", "team-a", "--context", "lab-restricted")
+        assert "Forbidden" in await kubectl.said("get", "pods", "--context", "lab-nobody")
 
 
 async def test_its_profiles_open_without_a_question_and_touch_nothing_of_the_person(tmp_path: Path) -> None:

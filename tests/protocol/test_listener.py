@@ -23,6 +23,7 @@ from app.routes.listener import HELD_BYTES, HOST, MAX_OPEN, Listener, listening_
 from app.routes.socket_owner import Address, PeerOwner, Verdict, look_up, owner_of_peer, owner_of_port
 from tests.fakes import FakeLink
 from tests.peers import require_root
+from tests.tls_servers import echo
 
 LIMIT = 30.0
 READ = 256 << 10
@@ -55,12 +56,6 @@ class Server:
 
     async def dial(self, factory: ProtocolFactory) -> asyncio.Transport:
         return await DirectDialer().dial(HOST, self.port, factory)
-
-
-async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(1 << 16):
-        writer.write(data)
-        await writer.drain()
 
 
 class MemoryTransport(asyncio.Transport):

@@ -30,14 +30,8 @@ from app.routes.direct import DirectDialer
 from app.routes.names import _by_turns, resolve
 from app.routes.network import NetworkDial, source_address
 from app.routes.proxy import ProxyDial, ProxyDialer, parse_proxy
-from tests.tls_servers import NO_SUCH_HOST, access_to, api_server, raw_server, unused_port
+from tests.tls_servers import NO_SUCH_HOST, access_to, api_server, echo, raw_server, unused_port
 from tests.web_proxy import web_proxy
-
-
-async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(100):
-        writer.write(data)
-        await writer.drain()
 
 
 class Collect(asyncio.Protocol):

@@ -16,9 +16,9 @@ from app.errors import RouteError
 from app.routes import ssh_channel
 from app.routes.ssh_dialer import SshDialer
 from app.tasks import spawn
-from tests.hops import WAIT, Ground, Keep, echo, keep
+from tests.hops import WAIT, Ground, Keep, keep
 from tests.sshd import sshd
-from tests.tls_servers import Authority, authority, raw_server, server_context, server_pair, unused_port
+from tests.tls_servers import Authority, authority, echo, raw_server, server_context, server_pair, unused_port
 
 SIZE = 24 << 20
 """Bytes of the bulk tests: three windows."""

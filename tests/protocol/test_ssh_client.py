@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.running_client import Client, listening
+from tests.leftovers import listening
+from tests.running_client import Client
 from tests.ssh_world import BACK_LIMIT, World, ssh_world
 from tests.sshd import USER
 

@@ -17,9 +17,9 @@ from app.routes.proxy import ProxyDial
 from app.routes.ssh import SshLimits, endpoint
 from app.rows import StepState
 from tests.fakes import FakeAsker
-from tests.hops import WAIT, Ground, echo, keep
+from tests.hops import WAIT, Ground, keep
 from tests.sshd import USER, make_key, public_key, sshd
-from tests.tls_servers import raw_server, unused_port
+from tests.tls_servers import echo, raw_server, unused_port
 from tests.web_proxy import web_proxy
 
 SHORT = SshLimits(connect=0.3, alternative=0.3, login=0.3, stream=0.3)

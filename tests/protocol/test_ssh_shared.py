@@ -18,9 +18,9 @@ from app.routes.shared import SharedHops
 from app.routes.ssh_dialer import SshDialer
 from app.tasks import spawn
 from tests.fakes import FakeAsker
-from tests.hops import WAIT, Ground, echo, keep
+from tests.hops import WAIT, Ground, keep
 from tests.sshd import sshd
-from tests.tls_servers import raw_server
+from tests.tls_servers import echo, raw_server
 
 
 async def test_six_routes_are_one_question_and_one_login(tmp_path: Path) -> None:
@@ -62,10 +62,10 @@ async def test_a_refused_login_is_one_try_for_all_who_began_before_it(tmp_path: 
         errors = await asyncio.gather(*(one(began) for _ in range(4)))
         errors += [await one(began), await one(began)]  # these two waited for their turn
         assert {error.code for error in errors} == {"JD-SSH-DENIED"}
-        await server.logged("Connection closed by authenticating", WAIT)
+        await server.logged("Connection closed by authenticating")
         assert server.refusals == 1
         await one(asyncio.get_running_loop().time())  # somebody who asks now is heard
-        await server.logged("Connection closed by authenticating", WAIT, times=2)
+        await server.logged("Connection closed by authenticating", times=2)
         server.authorize(ground.key)
         async with ground.route(hop):
             assert server.logins == 1

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from app import audit
 from tests.running import Done, jumpdeck
-from tests.sshd import USER, Sshd, fingerprint, free_port, make_key, sshd
+from tests.sshd import USER, Sshd, fingerprint, make_key, sshd
 from tests.terminal import Terminal
+from tests.tls_servers import unused_port
 
 WRONG = "SHA256:" + "A" * 43
 
@@ -179,7 +180,7 @@ async def test_the_second_server_is_reached_through_the_first(tmp_path: Path) ->
 
 async def test_each_alternative_is_trusted_for_itself(tmp_path: Path) -> None:
     async with world(tmp_path) as (place, first), sshd(tmp_path / "second") as second:
-        ports = (first.port, free_port(), second.port)
+        ports = (first.port, unused_port(), second.port)
         place.profile(first)
         path = place.config / "profiles.toml"
         servers = ", ".join(f'"{USER}@127.0.0.1:{port}"' for port in ports)
