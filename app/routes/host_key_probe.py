@@ -64,7 +64,8 @@ async def look_at(spec: SshHop, server: str, through: Dialer, keys: HostKeys, *,
     The handshake ends before anything of ours is sent: no user name, no key.
     """
     looking = _LookingKeys(keys)
-    alone = replace(spec, ssh=(server,), key=None, certificate=None, agent=False, password=False)
+    # with a password as the only way in, no key file is read and no agent is asked; it does not come to it
+    alone = replace(spec, ssh=(server,), key=None, certificate=None, agent=False, password=True)
     hop = SshDial(alone, RouteContext(None, SecretSource(None), looking), profile=profile, policy=policy)
     try:
         async with hop.open(through):
