@@ -177,6 +177,13 @@ class Listener:
         self._on_failed(error)
 
     async def _serve(self, local: _End) -> None:
+        try:
+            await self._serve_owner(local)
+        except BaseException:  # a defect of ours: the program must not wait for ever
+            local.reset()
+            raise
+
+    async def _serve_owner(self, local: _End) -> None:
         owner = await self._owner_of(local.address("peername"), local.address("sockname"))
         if not owner.served:
             self._refused += 1
