@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from app.records import Record
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from app.trust import TrustedCommand
 
 
@@ -76,6 +78,15 @@ class Asker(Protocol):
 
     def tell(self, server: str, text: str) -> None:
         """Show a server's banner, labelled as its words. Never blocks."""
+        ...
+
+
+@runtime_checkable
+class StandsAside(Protocol):
+    """What an asker may have beside its questions: a way to wait for the answer to somebody else's."""
+
+    def aside(self) -> AbstractAsyncContextManager[None]:
+        """While inside, whoever asks through this waits for a secret that another is being asked for."""
         ...
 
 

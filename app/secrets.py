@@ -12,7 +12,6 @@ from app.errors import JumpdeckError, Recovery, SignInError
 from app.records import Record
 
 if TYPE_CHECKING:
-    import asyncio
     from pathlib import Path
 
     from app.asking import Asker
@@ -138,6 +137,36 @@ def token_name(profile: str) -> str:
     return f"token {profile}"
 
 
+class _Turn:
+    """Whose turn it is to find one secret. While a person is asked for it, those who wait stand aside."""
+
+    def __init__(self) -> None:
+        import asyncio
+
+        self._event = asyncio.Event
+        self._news = asyncio.Event()
+        self._busy = self._posed = False
+
+    def change(self, *, busy: bool, posed: bool) -> None:
+        """Whether it is somebody's turn, and whether a person is being asked in it."""
+        self._busy, self._posed = busy, posed
+        self._news.set()
+        self._news = self._event()
+
+    async def take(self, who: object) -> None:
+        """Wait for the turn; `who` asks if need be."""
+        from app.asking import StandsAside
+
+        while self._busy:
+            if self._posed and isinstance(who, StandsAside):
+                async with who.aside():
+                    while self._busy:
+                        await self._news.wait()
+            else:
+                await self._news.wait()
+        self._busy = True
+
+
 class SecretSource:
     """Where secrets come from, in this order: this process's memory, the store of the operating system, the person.
 
@@ -151,7 +180,7 @@ class SecretSource:
         self._asker = asker
         self._memory = memory or MEMORY
         self._given = store
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._turns: dict[str, _Turn] = {}
         self._kept: set[str] = set()
         """Names put into the store here, on a person's word, before any far end had taken the secret."""
         self._said = False
@@ -166,9 +195,9 @@ class SecretSource:
 
     async def get(self, item: SecretItem, *, asker: Asker | None = None) -> Secret:
         """The secret; `asker` wins over the source's own. Raises SignInError (JD-SECRET-NEEDED, layer secret)."""
-        import asyncio
-
-        async with self._locks.setdefault(item.name, asyncio.Lock()):
+        turn = self._turns.setdefault(item.name, _Turn())
+        await turn.take(asker or self._asker)
+        try:
             if (known := self._memory.get(item.name)) is not None:
                 return known
             secret, why = await self._stored(item)
@@ -176,6 +205,8 @@ class SecretSource:
                 secret = await self._ask(item, asker or self._asker, why)
             self._memory.keep(item.name, secret)
             return secret
+        finally:
+            turn.change(busy=False, posed=False)
 
     async def _stored(self, item: SecretItem) -> tuple[Secret | None, str]:
         """What the store has, unless it was refused before; else why there is none."""
@@ -195,6 +226,7 @@ class SecretSource:
         may_keep = await self._may_keep(who)
         if why:
             self._note(who, f"{item.what}: {why}")
+        self._turns[item.name].change(busy=True, posed=True)
         answer = await who.ask_secret(item.what, may_keep=may_keep)
         if answer is None or not answer.value:
             raise _needed(item, "none was given")

@@ -112,6 +112,15 @@ class SessionAsker:
         self.attempt: Attempt | None = None
         """The session's present try to come up, if there is one; a question outside of it changes no phase."""
 
+    @asynccontextmanager
+    async def aside(self) -> AsyncIterator[None]:
+        """Stand in NEEDS_SECRET while another session is asked for what this one needs too."""
+        if self.attempt is None:
+            yield
+            return
+        async with self.attempt.aside(SessionPhase.NEEDS_SECRET):
+            yield
+
     async def ask_secret(self, what: str, *, may_keep: bool = False) -> SecretAnswer | None:
         """Ask in NEEDS_SECRET."""
         return await self._ask(SessionPhase.NEEDS_SECRET, lambda: self._asker.ask_secret(what, may_keep=may_keep), None)

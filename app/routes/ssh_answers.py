@@ -6,9 +6,10 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
-from app.asking import Prompt
+from app.asking import Prompt, StandsAside
 from app.errors import Recovery, SignInError
 from app.secrets import Secret, SecretItem, password_name
 from app.text import MAX_PROSE, clean, clean_block, prose
@@ -78,6 +79,9 @@ class Posed:
         given = await answer
         self.open = False
         return given
+
+    def aside(self) -> AbstractAsyncContextManager[None]:
+        return self._asker.aside() if isinstance(self._asker, StandsAside) else nullcontext()
 
     async def ask_secret(self, what: str, *, may_keep: bool = False) -> SecretAnswer | None:
         return await self._pose(self._asker.ask_secret(what, may_keep=may_keep))

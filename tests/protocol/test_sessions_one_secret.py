@@ -1,0 +1,69 @@
+"""Several sessions that need one secret of a person: one question, and nobody else is held up meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from aiohttp import web
+
+from app.profiles.model import NetworkHop, SshHop
+from app.profiles.store import ProfileBook
+from app.records import replace
+from app.routes.host_keys import HostKeys
+from app.rows import SessionPhase, SessionState
+from app.secrets import MEMORY
+from app.session import Session
+from app.session_asking import MAX_CONNECTS
+from app.session_route import RouteGround
+from app.session_states import is_asking
+from app.sessions import Sessions
+from tests.fakes import SlowAsker, SmallServer, profile_for
+from tests.sshd import USER, make_key, sshd
+
+LIMIT = 20.0
+P = SessionPhase
+
+
+async def version(request: web.Request) -> web.StreamResponse:
+    return web.json_response({"gitVersion": "v1.36.2"})
+
+
+async def reach(session: Session, *phases: SessionPhase) -> SessionState:
+    try:
+        async with asyncio.timeout(LIMIT):
+            while session.state.phase not in phases:
+                await session.changed()
+    except TimeoutError:
+        raise AssertionError(f"still {session.state}") from None
+    return session.state
+
+
+async def test_the_passphrase_of_one_key_for_several_jump_boxes(tmp_path: Path) -> None:
+    """The boxes differ, so that nothing but the key is common; more sessions than may connect at once."""
+    MEMORY._known.clear()
+    asker = SlowAsker("open sesame")
+    async with SmallServer(version) as api, sshd(tmp_path / "sshd") as server:
+        key = make_key(tmp_path / "key", passphrase="open sesame")
+        server.authorize(key)
+        known = tmp_path / "known"
+        known.write_text(server.known_hosts_line)
+        known.chmod(0o600)
+        ground = RouteGround(asker, host_keys=HostKeys(known, ()))
+        plain = profile_for(tmp_path, api.port, name="plain")
+        book = ProfileBook(tmp_path / "profiles.toml")
+        book.profiles["plain"] = plain
+        names = [f"box-{number}" for number in range(MAX_CONNECTS + 2)]
+        for name in names:
+            jump = SshHop((f"{USER}@127.0.0.1:{server.port}",), key=key)
+            book.profiles[name] = replace(plain, name=name, via=(NetworkHop(name), jump))
+        async with Sessions(book, asker=asker, ground=ground) as sessions:
+            boxes = [sessions.open(name) for name in names]
+            for session in boxes:
+                assert is_asking(await reach(session, P.NEEDS_SECRET))
+            await reach(sessions.open("plain"), P.UP)
+            asker.typed.set()
+            for session in boxes:
+                await reach(session, P.UP)
+        assert len(asker.asked) == 1
+        assert server.logins == len(names)
