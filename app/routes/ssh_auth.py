@@ -45,7 +45,7 @@ class Login:
         self._wants_password = spec.password
         self._answers = Answers(context, user, host, port, before, wanted=spec.password, alias=alias)
         self._offers = Offers(spec, user, self._sign, self._unlock)
-        self._asked: list[str] = []
+        self._asked: dict[str, None] = {}
         """Methods that the server wanted, in the order in which it came to them."""
         self._tried: list[Offer] = []
         self._signed: Offer | None = None
@@ -98,7 +98,7 @@ class Login:
 
     async def public_key_auth_requested(self) -> list[asyncssh.SSHKeyPair] | None:
         """The next key to offer; None when there are no more. Called again after each refusal."""
-        self._wanted(PUBLIC_KEY)
+        self._asked[PUBLIC_KEY] = None
         self._signed = None
         if self._answers.stopped or not self._offers.left:
             return None
@@ -107,12 +107,12 @@ class Login:
 
     async def password_auth_requested(self) -> str | None:
         """The password to send; None to try no password (more). Called again after each refusal."""
-        self._wanted(PASSWORD)
+        self._asked[PASSWORD] = None
         return await self._answers.password()
 
     async def kbdint_auth_requested(self) -> str | None:
         """Empty to let the server choose what it asks (RFC 4256 §3.1); None to go on without."""
-        self._wanted(INTERACTIVE)
+        self._asked[INTERACTIVE] = None
         return "" if await self._answers.start() else None
 
     async def kbdint_challenge_received(
@@ -141,10 +141,6 @@ class Login:
     def close(self) -> None:
         """End the connection to the agent and forget key material. May be called more than once."""
         self._offers.close()
-
-    def _wanted(self, method: str) -> None:
-        if method not in self._asked:
-            self._asked.append(method)
 
     async def _sign(self, offer: Offer, data: bytes) -> bytes:
         """The server would take this key. Raises ValueError: asyncssh then goes on to the next."""
