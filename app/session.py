@@ -182,6 +182,9 @@ class Session:
         wake = self._liveness.wake
         self._liveness.suspect = None
         wake.clear()
+        if error.transient and self._pacing.hopeless(error.code):
+            error.recovery = Recovery.PERMANENT
+            await self._route.aclose()
         changes = {"error": error, "tries": self.state.tries + 1, "up_since": None, "hops": self.hop_states()}
         if error.transient:
             wait = self._pacing.next_wait(error.retry_after)
@@ -191,14 +194,11 @@ class Session:
         else:
             self._board.move(stuck_phase(error), retry_at=None, **changes)
             await wake.wait()
-            await self._forget_access()
+            # What was wrong may have been put right: the next try reads the kubeconfig anew. The readers have ended.
+            api, self.api, self.access, self._reader = self.api, None, None, None
+            if api is not None:
+                await api.aclose()
         wake.clear()
-
-    async def _forget_access(self) -> None:
-        """Read the kubeconfig anew at the next try: what was wrong may have been put right. Its readers have ended."""
-        api, self.api, self.access, self._reader = self.api, None, None, None
-        if api is not None:
-            await api.aclose()
 
     async def _connect_and_hold(self) -> None:
         self._pacing.begin()

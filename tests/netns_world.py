@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from tests.running_client import Client
-from tests.ssh_world import World, ssh_world
-from tests.sshd import USER, make_key, sshd
+from tests.ssh_world import ssh_world
+from tests.sshd import USER, make_key, public_key, sshd
 from tests.tls_servers import unused_port
 
 HERE, BEFORE, AFTER = "10.77.0.1", "10.77.0.2", "10.77.0.3"
@@ -47,25 +47,13 @@ class Cable:
         self.there("route", "replace", "default", "via", HERE)
 
 
-def configure(world: World, port: int, line: str) -> dict[str, str]:
-    """As in the SSH tests, with the server at its address on the cable."""
-    config, state = world.folder / "config", world.folder / "state"
-    hop = f"{{ ssh = '{USER}@{HERE}:{port}', key = '{world.key}' }}"
-    cluster = f"{{ kubeconfig = '{world.lab.kubeconfig}', context = 'lab' }}"
-    text = f"version = 1\n[profile.p]\ncluster = {cluster}\nvia = [{hop}]\n"
-    for folder, name, content in ((config, "profiles.toml", text), (state, "known_hosts", line)):
-        folder.mkdir(mode=0o700)
-        (folder / name).write_text(content)
-        (folder / name).chmod(0o600)
-    return {"JUMPDECK_CONFIG_DIR": str(config), "JUMPDECK_STATE_DIR": str(state)}
-
-
 async def main(folder: Path) -> None:
     run("ip", "link", "set", "lo", "up")
     port, host_key = unused_port(), make_key(folder / "host_key")
     async with ssh_world(folder, servers=0) as world:
-        line = f"[{HERE}]:{port} {host_key.with_name('host_key.pub').read_text()}"
-        environment = configure(world, port, line)
+        line = f"[{HERE}]:{port} {public_key(host_key)}\n"
+        hop = f"{{ ssh = '{USER}@{HERE}:{port}', key = '{world.key}' }}"
+        environment = world.configure(f"[profile.p]\ncluster = {{cluster}}\nvia = [{hop}]\n", line)
         words = ["p", "--follow", "web-1", "--watch"]
         async with Client(words, environment, prefix=("unshare", "-n")) as client:
             await client.until(lambda client: len(client.told) > 0)  # it runs, so it is in its own namespace

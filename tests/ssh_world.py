@@ -48,6 +48,20 @@ class World:
             file.writelines(f"[127.0.0.1]:{port} {server.public_key}\n" for port in ports)
         self.known_hosts.chmod(0o600)
 
+    def configure(self, profiles: str, known_hosts: str | None = None) -> dict[str, str]:
+        """Folders with these files for a process; its environment. `{cluster}` in `profiles` stands for the lab's."""
+        cluster = f"{{ kubeconfig = '{self.lab.kubeconfig}', context = 'lab' }}"
+        text = f"version = 1\n{profiles.replace('{cluster}', cluster)}"
+        files = {"JUMPDECK_CONFIG_DIR": ("config", "profiles.toml", text)}
+        if known_hosts is not None:
+            files["JUMPDECK_STATE_DIR"] = ("state", "known_hosts", known_hosts)
+        for folder, name, content in files.values():
+            path = self.folder / folder / name
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            path.write_text(content)
+            path.chmod(0o600)
+        return {variable: str(self.folder / folder) for variable, (folder, _, _) in files.items()}
+
     def profile(self, name: str = "p", *, via: Iterable[SshHop] | None = None) -> Profile:
         """A profile through the first server, by its proxy."""
         hops = tuple(via) if via is not None else (self.hop(self.chaos[0].port),)

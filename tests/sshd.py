@@ -37,8 +37,8 @@ def fingerprint(key: Path) -> str:
 
 
 def public_key(key: Path) -> str:
-    """The public half of a key pair, as one line."""
-    return Path(f"{key}.pub").read_text()
+    """`type base64` of a key pair's public half."""
+    return " ".join(Path(f"{key}.pub").read_text().split()[:2])
 
 
 class Sshd:
@@ -67,7 +67,7 @@ class Sshd:
     @property
     def public_key(self) -> str:
         """`type base64` of the host key."""
-        return " ".join(Path(f"{self.host_key}.pub").read_text().split()[:2])
+        return public_key(self.host_key)
 
     @property
     def known_hosts_line(self) -> str:

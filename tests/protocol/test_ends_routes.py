@@ -39,20 +39,13 @@ def temp() -> Iterator[Temp]:
 @pytest_asyncio.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     async with ssh_world(tmp_path / "world") as opened:
-        write_profile(opened, opened.servers[0].port)
+        configure(opened, opened.servers[0].port)
         yield opened
 
 
-def write_profile(world: World, port: int) -> None:
-    config = world.folder / "config"
-    config.mkdir(mode=0o700, exist_ok=True)
-    profiles = config / "profiles.toml"
-    profiles.write_text(
-        f'version = 1\n[profile.far]\ncluster = {{ kubeconfig = "{world.lab.kubeconfig}", context = "lab" }}\n'
-        f'via = [{{ ssh = "{USER}@127.0.0.1:{port}", key = "{world.key}", '
-        f'host-key = "{world.servers[0].fingerprint}" }}]\n'
-    )
-    profiles.chmod(0o600)
+def configure(world: World, port: int) -> dict[str, str]:
+    hop = f"{{ ssh = '{USER}@127.0.0.1:{port}', key = '{world.key}', host-key = '{world.servers[0].fingerprint}' }}"
+    return world.configure(f"[profile.far]\ncluster = {{cluster}}\nvia = [{hop}]\n")
 
 
 def environment(world: World, temp: Temp) -> dict[str, str]:
@@ -136,7 +129,7 @@ async def test_one_that_still_connects_ends_clean(
         writer.close()
 
     server = await asyncio.start_server(mute, "127.0.0.1", 0)
-    write_profile(world, server.sockets[0].getsockname()[1])
+    configure(world, server.sockets[0].getsockname()[1])
     try:
         for _ in range(TIMES):
             reached.clear()

@@ -18,7 +18,7 @@ from app.routes.known_hosts import hash_name
 from app.routes.ssh import Endpoint, SshDial
 from app.secrets import SecretSource
 from tests.peers import require
-from tests.sshd import USER, Sshd, make_key, sshd
+from tests.sshd import USER, Sshd, make_key, public_key, sshd
 
 HOST = "127.0.0.1"
 WAIT_LIMIT = 30.0
@@ -34,14 +34,10 @@ class World:
         self.folder, self.server = folder, server
         self.name = f"[{HOST}]:{server.port}"
         self.key = server.public_key
-        self.other = _public(make_key(folder / "other"))
-        self.rsa = _public(make_key(folder / "rsa", "rsa", bits=2048))
-        self.authority = _public(folder / "authority")
-        self.wrong_authority = _public(make_key(folder / "wrong_authority"))
-
-
-def _public(path: Path) -> str:
-    return " ".join(Path(f"{path}.pub").read_text().split()[:2])
+        self.other = public_key(make_key(folder / "other"))
+        self.rsa = public_key(make_key(folder / "rsa", "rsa", bits=2048))
+        self.authority = public_key(folder / "authority")
+        self.wrong_authority = public_key(make_key(folder / "wrong_authority"))
 
 
 CASES: dict[str, Callable[[World], str]] = {
@@ -251,9 +247,9 @@ async def test_a_key_of_the_known_type_is_asked_for_first(tmp_path: Path) -> Non
         await compare(
             world,
             {
-                "second type known": lambda w: f"{w.name} {_public(rsa)}\n",
-                "second type known without port": lambda w: f"{HOST} {_public(rsa)}\n",
+                "second type known": lambda w: f"{w.name} {public_key(rsa)}\n",
+                "second type known without port": lambda w: f"{HOST} {public_key(rsa)}\n",
                 "second type changed": lambda w: f"{w.name} {w.rsa}\n",
-                "first type changed, second right": lambda w: f"{w.name} {w.other}\n{w.name} {_public(rsa)}\n",
+                "first type changed, second right": lambda w: f"{w.name} {w.other}\n{w.name} {public_key(rsa)}\n",
             },
         )

@@ -101,7 +101,6 @@ async def version_through(openssh: Ssh, lab: Lab, host: str) -> bytes:
     return answer
 
 
-@pytest.mark.peers("ssh")
 async def test_openssh_carries_a_stream_through_one_and_through_both(lab: Lab, openssh: Ssh) -> None:
     assert b"200 OK" in (await version_through(openssh, lab, "jump")).splitlines()[0]
     assert (lab.jump.logins, lab.inner.logins) == (1, 0)
@@ -110,7 +109,6 @@ async def test_openssh_carries_a_stream_through_one_and_through_both(lab: Lab, o
     assert lab.inner.door.port == 0
 
 
-@pytest.mark.peers("ssh", "kubectl")
 async def test_kubectl_works_through_a_forwarded_port(lab: Lab, openssh: Ssh) -> None:
     kubectl, port = require("kubectl"), unused_port()
     ready = ("-o", "PermitLocalCommand=yes", "-o", "LocalCommand=echo ready")
@@ -127,7 +125,6 @@ async def test_kubectl_works_through_a_forwarded_port(lab: Lab, openssh: Ssh) ->
     await asyncio.wait_for(process.communicate(), LIMIT)
 
 
-@pytest.mark.peers("ssh")
 async def test_it_runs_true_and_nothing_else_and_shows_its_banner(openssh: Ssh) -> None:
     code, out, err = await openssh("jump", "true")
     assert (code, out) == (0, "")
@@ -146,7 +143,6 @@ REFUSALS = [
 ]
 
 
-@pytest.mark.peers("ssh")
 @pytest.mark.parametrize(("target", "words"), REFUSALS)
 async def test_what_it_does_not_reach_it_refuses_as_openssh_does(openssh: Ssh, target: str, words: str) -> None:
     code, _, err = await openssh("-W", target, "jump")
@@ -154,12 +150,10 @@ async def test_what_it_does_not_reach_it_refuses_as_openssh_does(openssh: Ssh, t
     assert f"open failed: {words}" in err
 
 
-@pytest.mark.peers("ssh")
 async def test_the_api_server_may_be_named_by_its_loopback_port(lab: Lab, openssh: Ssh) -> None:
     assert (await openssh("-W", f"{HOST}:{lab.door.port}", "jump"))[0] == 0
 
 
-@pytest.mark.peers("ssh")
 async def test_a_wrong_user_is_refused_and_counted(lab: Lab, openssh: Ssh) -> None:
     code, _, err = await openssh("-l", "root", "jump", "true")
     assert code == 255
@@ -167,7 +161,6 @@ async def test_a_wrong_user_is_refused_and_counted(lab: Lab, openssh: Ssh) -> No
     assert (lab.jump.logins, lab.jump.refusals, lab.jump.connections) == (0, 1, 1)
 
 
-@pytest.mark.peers("ssh")
 async def test_who_fails_too_often_is_sent_away(lab: Lab, openssh: Ssh) -> None:
     openssh.env["PASSWORD"] = "guess"
     code, _, err = await openssh("-o", "NumberOfPasswordPrompts=9", "inner", "true")
@@ -190,7 +183,6 @@ FAULTS = [
 ]
 
 
-@pytest.mark.peers("ssh")
 @pytest.mark.parametrize(("name", "place", "words"), FAULTS)
 async def test_a_fault_as_openssh_tells_it(lab: Lab, openssh: Ssh, name: str, place: str, words: str) -> None:
     await lab.fault(name, place)

@@ -282,7 +282,6 @@ async def lab() -> AsyncIterator[Lab]:
         yield lab
 
 
-@pytest.mark.peers("kubectl")
 async def test_kubectl_reads_logs(lab: Lab, tmp_path: Path) -> None:
     kubectl, cluster = Kubectl(lab, require("kubectl"), tmp_path), lab.cluster
     now = lab.store.clock()
@@ -299,7 +298,6 @@ async def test_kubectl_reads_logs(lab: Lab, tmp_path: Path) -> None:
     assert 'pods "nosuch" not found' in await kubectl.said("logs", "nosuch")
 
 
-@pytest.mark.peers("kubectl")
 async def test_kubectl_follows_until_the_container_exits(lab: Lab, tmp_path: Path) -> None:
     kubectl, cluster = Kubectl(lab, require("kubectl"), tmp_path), lab.cluster
     cluster.write_log("default", "web", "app", b"before\n")
@@ -315,7 +313,6 @@ async def test_kubectl_follows_until_the_container_exits(lab: Lab, tmp_path: Pat
         assert await asyncio.wait_for(process.wait(), LIMIT) == 0
 
 
-@pytest.mark.peers("kubectl")
 async def test_kubectl_sees_the_living_estate(tmp_path: Path) -> None:
     path = require("kubectl")
     async with Lab.open() as lab:

@@ -34,22 +34,14 @@ class Place:
 
     def __init__(self, world: World, *, extra: str = "") -> None:
         self.world = world
-        config = world.folder / "config"
-        config.mkdir(mode=0o700)
         self.temp = world.folder / "temp"
         self.temp.mkdir(mode=0o700)
-        cluster = f'cluster = {{ kubeconfig = "{world.lab.kubeconfig}", context = "lab" }}'
-        server = world.servers[0]
-        profiles = config / "profiles.toml"
-        profiles.write_text(
-            f'version = 1\n[profile.far]\n{cluster}\n{extra}\n[[profile.far.via]]\nssh = "{USER}@127.0.0.1:'
-            f'{world.chaos[0].port}"\nkey = "{world.key}"\nhost-key = "{server.fingerprint}"\n'
-            f"[profile.near]\n{cluster}\n"
+        hop = f"{USER}@127.0.0.1:{world.chaos[0].port}"
+        self.environment = world.configure(
+            f"[profile.far]\ncluster = {{cluster}}\n{extra}\n[[profile.far.via]]\nssh = '{hop}'\nkey = '{world.key}'\n"
+            f"host-key = '{world.servers[0].fingerprint}'\n[profile.near]\ncluster = {{cluster}}\n"
         )
-        profiles.chmod(0o600)
-        self.environment = {
-            "JUMPDECK_CONFIG_DIR": str(config), "TMPDIR": str(self.temp), "KUBECACHEDIR": str(world.folder / "cache"),
-        }  # fmt: skip
+        self.environment |= {"TMPDIR": str(self.temp), "KUBECACHEDIR": str(world.folder / "cache")}
 
     def command(self, *words: str) -> AsyncIterator[Command]:
         return command(*words, **self.environment)  # type: ignore[return-value]

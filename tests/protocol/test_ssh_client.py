@@ -26,18 +26,8 @@ FOLLOWS = 20
 
 def configure(world: World, *ports: int) -> dict[str, str]:
     """A configuration folder with the profile `p` through these ports; the environment for it."""
-    config, state = world.folder / "config", world.folder / "state"
     hops = ", ".join(f"{{ ssh = '{USER}@127.0.0.1:{port}', key = '{world.key}' }}" for port in ports)
-    cluster = f"{{ kubeconfig = '{world.lab.kubeconfig}', context = 'lab' }}"
-    text = f"version = 1\n[profile.p]\ncluster = {cluster}\nvia = [{hops}]\n"
-    for folder, name, content in (
-        (config, "profiles.toml", text),
-        (state, "known_hosts", world.known_hosts.read_text()),
-    ):
-        folder.mkdir(mode=0o700)
-        (folder / name).write_text(content)
-        (folder / name).chmod(0o600)
-    return {"JUMPDECK_CONFIG_DIR": str(config), "JUMPDECK_STATE_DIR": str(state)}
+    return world.configure(f"[profile.p]\ncluster = {{cluster}}\nvia = [{hops}]\n", world.known_hosts.read_text())
 
 
 async def test_twenty_follows_and_a_watch_over_one_connection_through_three_servers(tmp_path: Path) -> None:

@@ -18,15 +18,11 @@ from app.session_states import is_asking
 from app.sessions import Sessions
 from tests.fakes import FakeAsker, SlowAsker
 from tests.ssh_world import BACK_LIMIT, Reading, World, is_lost, is_up, reach, ssh_world
-from tests.sshd import fingerprint, make_key, sshd
+from tests.sshd import fingerprint, make_key, public_key, sshd
 
 SOAK = bool(os.environ.get("SOAK"))
 AWAY = 20.0 if SOAK else 1.0
 """Seconds that a server stays away."""
-
-
-def public_key(path: Path) -> str:
-    return " ".join(Path(f"{path}.pub").read_text().split()[:2])
 
 
 Fault = Callable[[World], Awaitable[None]]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from app import audit
 from tests.running import Done, jumpdeck
-from tests.sshd import USER, Sshd, fingerprint, make_key, sshd
+from tests.sshd import USER, Sshd, fingerprint, make_key, public_key, sshd
 from tests.terminal import Terminal
 from tests.tls_servers import unused_port
 
@@ -92,7 +92,7 @@ async def test_a_fingerprint_trusts_exactly_that_key(tmp_path: Path) -> None:
 async def test_a_changed_key_is_replaced_only_on_demand(tmp_path: Path) -> None:
     async with world(tmp_path) as (place, server):
         old = fingerprint(make_key(tmp_path / "old"))
-        public = " ".join((tmp_path / "old.pub").read_text().split()[:2])
+        public = public_key(tmp_path / "old")
         old_line = f"[127.0.0.1]:{server.port} {public}"
         place.known.write_text(f"# mine\n{old_line}\nother {public}\n")
         place.known.chmod(0o600)
