@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 
@@ -21,6 +22,11 @@ LEAST_CAP = 1.0
 """Seconds of jitter that remain however long the try took: sessions that fail together do not come back together."""
 
 
+HOPELESS = {"JD-SSH-PROTOCOL": 2, "JD-SSH-CLOSED-EARLY": 5}
+"""Tries in a row after which the same failure is taken for lasting: a damaged protocol does not mend by itself, and a
+port that closes before SSH starts is more often the wrong port than a server that is too busy."""
+
+
 class Pacing:
     """Waits of one session. Told of every try, of UP and of the loss."""
 
@@ -30,6 +36,7 @@ class Pacing:
         self._began = clock()
         self._up_at: float | None = None
         self._lost_at: float | None = None
+        self._same: tuple[str, int] = ("", 0)
 
     def begin(self) -> None:
         """A try begins."""
@@ -38,6 +45,7 @@ class Pacing:
     def up(self) -> None:
         """The try succeeded."""
         self._up_at = self._clock()
+        self._same = ("", 0)
 
     def lost(self) -> None:
         """The session is UP no more."""
@@ -62,3 +70,9 @@ class Pacing:
         cap = RETURN_CAP if returning else PATIENT_CAP
         self._backoff.cap = max(LEAST_CAP, cap - (now - self._began))
         return self._backoff.next(retry_after)
+
+    def hopeless(self, code: str) -> bool:
+        """Whether this failure, told at every try, has come so often in a row that another try is no use."""
+        before, count = self._same
+        self._same = (code, count + 1 if code == before else 1)
+        return self._same[1] >= HOPELESS.get(code, sys.maxsize)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 REFUSED_TRIES = 3
 """Refused connections after which a command whose route was never UP gives up."""
-_REFUSED = "JD-TCP-REFUSED"
+_REFUSED = ("JD-TCP-REFUSED", "JD-SSH-NO-SERVER")
 
 
 def say(text: str) -> None:
@@ -180,7 +180,7 @@ async def wait_first_up(session: Session, limit: float) -> None:
                     await _stop_clock(clock, session)
                     continue
                 last = state.error or last
-                if last and (state.phase in STUCK or (last.code == _REFUSED and state.tries >= REFUSED_TRIES)):
+                if last and (state.phase in STUCK or (last.code in _REFUSED and state.tries >= REFUSED_TRIES)):
                     raise last
                 if progress:
                     progress.show(state)

@@ -16,8 +16,9 @@ from app.rows import SessionPhase, StepState
 from app.session_route import RouteGround
 from app.session_states import is_asking
 from app.sessions import Sessions
+from app.tasks import Backoff
 from tests.fakes import FakeAsker, SlowAsker
-from tests.ssh_world import BACK_LIMIT, Reading, World, is_lost, is_up, reach, ssh_world
+from tests.ssh_world import BACK_LIMIT, LIMIT, Reading, World, is_lost, is_up, reach, ssh_world
 from tests.sshd import fingerprint, make_key, public_key, sshd
 
 SOAK = bool(os.environ.get("SOAK"))
@@ -289,3 +290,19 @@ async def test_an_unknown_server_is_asked_about_once_and_then_known(tmp_path: Pa
         for session in sessions:
             await reach(session, is_up)
         assert (len(asker.asked), server.logins) == (1, 1)
+
+
+async def test_a_port_that_closes_before_ssh_starts_is_given_up(tmp_path: Path) -> None:
+    async def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(1)
+        writer.close()
+
+    seen: list[int] = []
+    server = await asyncio.start_server(close, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with ssh_world(tmp_path, servers=0) as world, server:
+        session = world.session(world.profile(via=(world.hop(port),)), backoff=Backoff(base=0.01, cap=0.01, floor=0.01))
+        async with asyncio.timeout(LIMIT):
+            while session.state.phase is not SessionPhase.FAILED:
+                await session.changed()
+        assert (len(seen), session.state.error and session.state.error.code) == (5, "JD-SSH-CLOSED-EARLY")

@@ -59,7 +59,7 @@ def test_own_entries_merge_over_the_shared_ones_field_by_field(desk: Desk) -> No
         "a path starts at its own file's folder"
     )
     assert prod.ca_file == desk.config / "ca.pem"
-    assert prod.via == (SshHop(("ops@jump01",), key=desk.config / "id"),)
+    assert prod.via == (SshHop(("ops@jump01",), key=desk.config / "id", name="jump"),)
     assert book.get("test").origin == desk.team
 
 

@@ -87,3 +87,13 @@ def test_a_try_that_took_long_is_part_of_the_wait() -> None:
 
 def test_a_wait_that_the_far_end_names_wins_when_it_is_longer() -> None:
     assert Turned().fail(retry_after=12.0) == 12.0
+
+
+def test_what_fails_alike_too_often_in_a_row_is_lasting() -> None:
+    pacing = Turned().pacing
+    assert [pacing.hopeless("JD-SSH-PROTOCOL") for _ in range(2)] == [False, True]
+    assert [pacing.hopeless("JD-SSH-CLOSED-EARLY") for _ in range(5)] == [False] * 4 + [True]
+    assert not any(pacing.hopeless("JD-TCP-REFUSED") for _ in range(100))
+    assert not pacing.hopeless("JD-SSH-PROTOCOL")
+    pacing.up()
+    assert not pacing.hopeless("JD-SSH-PROTOCOL")
