@@ -30,7 +30,6 @@ _OTHERS_ANY = stat.S_IRWXG | stat.S_IRWXO
 _O_BINARY = getattr(os, "O_BINARY", 0)
 _O_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _O_NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # opening a pipe that nobody writes must not hang
-WINDOWS = sys.platform == "win32"
 
 
 def read_private(path: Path, *, limit: int = 1 << 20, what: str = "profile file", shared: bool = False) -> bytes:
@@ -50,7 +49,7 @@ def read_private(path: Path, *, limit: int = 1 << 20, what: str = "profile file"
             raise _unreadable(path, what, "it is not a regular file")
         with open(handle, "rb") as file:
             _check(target, found, what, linked=target != path)
-            if not shared and not WINDOWS and found.st_uid == os.getuid() and found.st_mode & _OTHERS_ANY:
+            if not shared and sys.platform != "win32" and found.st_uid == os.getuid() and found.st_mode & _OTHERS_ANY:
                 with contextlib.suppress(OSError):  # a read-only file system: what counts is that nobody else can write
                     os.fchmod(handle, stat.S_IMODE(found.st_mode) & ~_OTHERS_ANY)
             data = file.read(limit + 1)
@@ -205,14 +204,14 @@ def _follow(path: Path, what: str) -> Path:
             return path
         if not stat.S_ISLNK(found.st_mode):
             return path
-        if not WINDOWS and found.st_uid not in (os.getuid(), 0):
+        if sys.platform != "win32" and found.st_uid not in (os.getuid(), 0):
             raise _forbidden(path, what, f"the link belongs to user {found.st_uid}", f"Remove it: rm {_quoted(path)}")
         path = path.parent / os.readlink(path)
     raise _unreadable(path, what, f"more than {MAX_LINKS} links one after the other")
 
 
 def _check(path: Path, found: os.stat_result, what: str, *, linked: bool) -> None:
-    if WINDOWS:
+    if sys.platform == "win32":
         from app.windows_acl import path_complaint
 
         if wrong := path_complaint(path):
@@ -230,7 +229,7 @@ def _check_folder(folder: Path, what: str) -> None:
     found = os.stat(folder)
     if not stat.S_ISDIR(found.st_mode):
         raise NotADirectoryError(20, "not a folder", str(folder))
-    if WINDOWS:
+    if sys.platform == "win32":
         return  # the rights of the file itself include deletion, and %LOCALAPPDATA% is the user's own
     me = os.getuid()
     if wrong := complaint(found.st_uid, found.st_mode, me):
@@ -272,7 +271,7 @@ def _globbed(name: str) -> str:
 
 def _alive(pid: int) -> bool:
     """Whether a process of that number runs; unknown counts as yes, and on Windows always (a signal would end it)."""
-    if WINDOWS:
+    if sys.platform == "win32":
         return False  # an open temporary file cannot be unlinked there, so a living saver is safe anyway
     try:
         os.kill(pid, 0)
@@ -308,13 +307,14 @@ def _replace(source: Path, target: Path) -> None:
             os.replace(source, target)
             return
         except PermissionError:
-            if not WINDOWS or time.monotonic() > until:
-                raise
-            time.sleep(_LOCK_PAUSE_SECONDS)
+            if sys.platform == "win32" and time.monotonic() <= until:
+                time.sleep(_LOCK_PAUSE_SECONDS)
+                continue
+            raise
 
 
 def _sync_folder(folder: Path) -> None:
-    if WINDOWS:
+    if sys.platform == "win32":
         return  # NTFS journals the rename; a folder cannot be opened for fsync
     handle = os.open(folder, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     try:

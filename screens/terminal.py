@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from textual.driver import Driver
 
@@ -69,7 +69,7 @@ def lasting_driver(ordinary: type[Driver]) -> type[Driver]:
         def _lost(self) -> None:
             if not self._told:
                 self._told = True
-                app: _Endable = self._app  # type: ignore[assignment]
+                app = cast("_Endable", self._app)
                 self._app.call_later(app.terminal_lost)
 
         def run_input_thread(self) -> None:

@@ -235,6 +235,8 @@ def ask(address: str) -> bytes:
         pipe, _, key_file = address.partition("|")
         with Client(pipe, "AF_PIPE", authkey=Path(key_file).read_bytes()) as connection:
             return connection.recv_bytes(ANSWER_LIMIT)
+    if sys.platform == "win32":
+        raise AssertionError("its address is a pipe")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(ANSWER_SECONDS)
         sock.connect(address)

@@ -71,6 +71,8 @@ def runtime_folder() -> Path:
 
 def _own_folder(folder: Path) -> Path:
     """This user's folder, mode 0700, made when it is missing (POSIX). Raises JumpdeckError."""
+    if sys.platform == "win32":
+        raise AssertionError("POSIX only")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()
     if folder.is_symlink() or found.st_uid != os.getuid():
@@ -157,6 +159,8 @@ def ask(channel: Channel, request: Request, limit: float = ANSWER_LIMIT) -> dict
 def _connect(channel: Channel, limit: float) -> socket.socket:
     if channel.port:
         return socket.create_connection(("127.0.0.1", channel.port), timeout=limit)
+    if sys.platform == "win32":
+        raise AssertionError("its channel is a port")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.settimeout(limit)
     try:
@@ -184,6 +188,8 @@ class ControlServer:
             port = self._server.sockets[0].getsockname()[1]
             channel = Channel(os.getpid(), str(self._folder.config), port=port, token=self._token)
         else:
+            if sys.platform == "win32":
+                raise AssertionError("its channel is a port")
             path = self._socket_path()
             self._server = await asyncio.start_unix_server(self._serve, path, limit=LINE_LIMIT)
             path.chmod(0o600)  # both folders that it may lie in are private from the start
@@ -197,6 +203,8 @@ class ControlServer:
         return self
 
     def _socket_path(self) -> Path:
+        if sys.platform == "win32":
+            raise AssertionError("POSIX only")
         name = f"lab-{os.getpid()}-{secrets.token_hex(4)}.sock"
         for path in (self._folder.root / "control.sock", runtime_folder() / name):
             if len(os.fsencode(path)) <= SOCKET_PATH_LIMIT:
