@@ -194,8 +194,8 @@ class Session:
         else:
             self._board.move(stuck_phase(error), retry_at=None, **changes)
             await wake.wait()
-            # What was wrong may have been put right: the next try reads the kubeconfig anew. The readers have ended.
-            api, self.api, self.access, self._reader = self.api, None, None, None
+            # What was wrong may have been put right: the next try reads the kubeconfig anew.
+            api, self.api, self.access = self.api, None, None
             if api is not None:
                 await api.aclose()
         wake.clear()
@@ -265,6 +265,7 @@ class Session:
             version = await self._liveness.probe(self.api)
         if self._reader is None:
             self._reader = ClusterReader(self.api, self, self.profile, access.namespace)
+        self._reader.api, self._reader.namespace = self.api, access.namespace
         return version
 
 

@@ -120,6 +120,7 @@ class Feed:
 
     async def _read_log(self, ring: LogRing, pod: PodRow, container: str, *, previous: bool) -> None:
         from app.cluster.log_follow import LogRequest
+        from app.session_link import PatientLink
 
         async def deliver(batch: LogBatch) -> None:
             ring.append(batch)
@@ -135,7 +136,7 @@ class Feed:
         )
         source = LogSource(pod.namespace, pod.name, container, pod.uid)
         try:
-            await self.session.reader.log(request).run(deliver)
+            await self.session.reader.log(request, PatientLink(self.session)).run(deliver)
         except JumpdeckError as error:
             ring.append(LogBatch(source, mark=LogMark(MarkKind.NOTE, " ".join(error.lines()), time.time())))
             self._tell(LogFailed(self.name, error))

@@ -130,21 +130,22 @@ class BottomLine(Widget):
 
 
 class Banner(Widget):
-    """One line over the pods that says what is not as it should be; absent when all is well."""
+    """Over the pods: what is not as it should be, a line each for what, why and what to do; absent when all is well."""
 
     DEFAULT_CSS = """
     Banner {
-        height: 1; padding: 0 1; background: $warning-muted; color: $text-warning; display: none;
+        height: auto; max-height: 6; padding: 0 1; background: $warning-muted; color: $text-warning; display: none;
         &.-shown { display: block; }
         &.-error { background: $error-muted; color: $text-error; }
     }
     """
-    text: reactive[str] = reactive("")
+    text: reactive[str] = reactive("", layout=True)
 
     def watch_text(self, text: str) -> None:
         """Come and go with the text."""
         self.set_class(bool(text), "-shown")
 
     def render(self) -> Content:
-        """The line."""
-        return Content.styled(self.text, "bold")
+        """The lines, the first one bold."""
+        first, break_, rest = self.text.partition("\n")
+        return Content.assemble((first, "bold"), break_, rest)

@@ -12,6 +12,7 @@ from textual.message import Message
 from textual.reactive import reactive, var
 
 from app.ages import human_duration
+from app.errors import JumpdeckError
 from app.rows import PodRow, PodSnapshot, SessionPhase, SessionState, Staleness
 from widgets.glyphs import UNICODE, Glyphs
 from widgets.lines import Banner
@@ -26,6 +27,7 @@ def _key(keys: str, action: str, what: str, name: str, tip: str, *, show: bool =
 
 
 _HOLDING = (SessionPhase.UP, SessionPhase.DEGRADED)
+_STUCK = (SessionPhase.FAILED, SessionPhase.NEEDS_TRUST, SessionPhase.NEEDS_SECRET, SessionPhase.NEEDS_SIGN_IN)
 
 
 class SessionView(Vertical):
@@ -98,6 +100,8 @@ class SessionView(Vertical):
         self.profile = profile
         self.recent: list[str] = []
         """Namespaces that keys 1 to 9 go to."""
+        self._cause: JumpdeckError | None = None
+        """Why the link was lost, also while a try to bring it back is under way."""
 
     def compose(self) -> ComposeResult:
         """Lay out."""
@@ -117,11 +121,17 @@ class SessionView(Vertical):
         """The log."""
         return self.query_one(LogPane)
 
-    def watch_state(self) -> None:
+    def watch_state(self, state: SessionState | None) -> None:
+        """Show steps or pods, and say what is wrong."""
+        if state is not None and (state.error is not None or state.phase in _HOLDING):
+            self._cause = state.error
+        self._settle()
+
+    def watch_snapshot(self) -> None:
         """Show steps or pods, and say what is wrong."""
         self._settle()
 
-    watch_snapshot = watch_now = watch_scope_reason = watch_state
+    watch_now = watch_scope_reason = watch_snapshot
 
     def watch_log_ring(self, ring: LogRing | None) -> None:
         """The log pane is there as long as there is a log."""
@@ -145,30 +155,35 @@ class SessionView(Vertical):
                 self.query_one(Steps).focus()
         banner = self.query_one(Banner)
         banner.text = self.banner()
-        banner.set_class(self.snapshot.error is not None and not self.snapshot.error.transient, "-error")
+        error = self._failure() or self.snapshot.error
+        banner.set_class(error is not None and not error.transient, "-error")
 
     def banner(self) -> str:
-        """What is not as it should be, in one line; empty when all is well."""
+        """What is not as it should be, in one line or a few; empty when all is well."""
         state, snapshot = self.state, self.snapshot
         if state is not None and state.phase is SessionPhase.CLOSED:
             return "This session is closed; rows are as last seen."
+        age = f"pods as of {human_duration(max(0.0, self.now - snapshot.heard_at))} ago"
+        if (failure := self._failure()) is not None and snapshot.rows:
+            what, *why = failure.lines()
+            return "\n".join((what, *why, f"r: try again  {age}"))
         if snapshot.staleness is Staleness.STALE or (state and state.phase is SessionPhase.RETRYING and snapshot.rows):
             words = ["Link lost"]
             if state is not None and state.phase is SessionPhase.RETRYING and state.retry_at is not None:
                 words.append(f"next try in {max(0, round(state.retry_at - self.now))} s (r: now)")
             elif state is not None and state.phase is SessionPhase.CONNECTING:
                 words.append("connecting again")
-            words += [f"pods as of {human_duration(max(0.0, self.now - snapshot.heard_at))} ago", self._why()]
-            return "  ".join(word for word in words if word)
+            cause = self._cause or snapshot.error
+            return "  ".join((*words, age)) + ("" if cause is None else f"\n{cause}")
         if snapshot.error is not None:
             return f"{snapshot.error.title} [{snapshot.error.code}]  {snapshot.error.hint}"
         if state is not None and state.phase is SessionPhase.DEGRADED:
             return "The API server is slow to answer; pods may be behind."
         return self.scope_reason
 
-    def _why(self) -> str:
-        error = (self.state.error if self.state else None) or self.snapshot.error
-        return error.title if error is not None else ""
+    def _failure(self) -> JumpdeckError | None:
+        """What the session does not get over by itself."""
+        return self.state.error if self.state is not None and self.state.phase in _STUCK else None
 
     def on_pod_table_pod_clicked(self, event: PodTable.PodClicked) -> None:
         """A double click opens the log."""

@@ -342,5 +342,6 @@ def not_http(where: str, why: str) -> JumpdeckError:
 
 
 def closed_here(where: str) -> JumpdeckError:
-    """A request on a client that we have closed."""
-    return JumpdeckError("The session has been closed", clean(where), "", code="JD-SESSION-CLOSED", layer="local")
+    """A request on a client that we have closed. Another may take its place: the session tells who waits for it."""
+    return RouteError("The session has been closed", clean(where), "", code="JD-SESSION-CLOSED", layer="local",
+                      recovery=_TRANSIENT)  # fmt: skip

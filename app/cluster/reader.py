@@ -5,6 +5,7 @@ The API server is the only backing today; command invoke (no stream, only snapsh
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from app.dialer import Link
@@ -12,6 +13,10 @@ from app.profiles.model import Profile
 from app.rows import EventRow, PodRow
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    import aiohttp
+
     from app.cluster.api import ApiClient
     from app.cluster.log_follow import LogFollow, LogRequest
     from app.cluster.pods import PodScope, PodWatch
@@ -19,7 +24,10 @@ if TYPE_CHECKING:
 
 
 class ClusterReader:
-    """Reads through one session. Every method raises JumpdeckError only; modules are loaded when first needed."""
+    """Reads through one session. Every method raises JumpdeckError only; modules are loaded when first needed.
+
+    It lasts as long as the session. `api` is the client of the moment: another one after the access was read anew.
+    """
 
     def __init__(self, api: ApiClient, link: Link, profile: Profile, namespace: str) -> None:
         self.api = api
@@ -38,11 +46,11 @@ class ClusterReader:
 
         return PodWatch(self.api, self.link, scope)
 
-    def log(self, request: LogRequest) -> LogFollow:
-        """The log of one container; run it to receive batches."""
+    def log(self, request: LogRequest, link: Link | None = None) -> LogFollow:
+        """The log of one container; run it to receive batches. `link`: another one than the session itself."""
         from app.cluster.log_follow import LogFollow
 
-        return LogFollow(self.api, self.link, request)
+        return LogFollow(_ApiOfTheMoment(self), link or self.link, request)
 
     def tail(self, query: TailQuery) -> Tail:
         """The logs of many pods, new ones joining."""
@@ -79,3 +87,21 @@ class ClusterReader:
         from app.cluster.review import describe_pod
 
         return await describe_pod(self.api, pod)
+
+
+class _ApiOfTheMoment:
+    """What a log reads with, so that it goes on with the session's next client where the one before was given up."""
+
+    def __init__(self, reader: ClusterReader) -> None:
+        self._reader = reader
+
+    async def get(self, path: str, params: Mapping[str, str | int] | None = None) -> bytes:
+        return await self._reader.api.get(path, params)
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, params: Mapping[str, str | int] | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        api = self._reader.api
+        async with api.stream(path, params) as response:
+            yield response

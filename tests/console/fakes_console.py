@@ -98,7 +98,7 @@ class FakeReader:
     def pods(self, scope) -> FakeWatch:
         return FakeWatch(self, scope.namespaces)
 
-    def log(self, request) -> FakeLog:
+    def log(self, request, link=None) -> FakeLog:
         self.logs.append(FakeLog(request))
         return self.logs[-1]
 

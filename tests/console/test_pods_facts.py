@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from app.errors import Recovery, RouteError
 from app.rows import SessionPhase, Staleness
 from tests.console.conftest import running, settle, shown
 from tests.console.fakes_console import NOW, Stage, link_error, pod, snapshot
@@ -181,6 +182,35 @@ async def test_a_lost_link_greys_rows_and_counts_down_and_nothing_quits():
         await pilot.press("r")
         assert stage.session("prod-weu").retried == 1
         stage.session("prod-weu").up()
+        stage.reader("prod-weu").publish(snapshot(pod("a")))
+        await settle(pilot)
+        assert banner.text == ""
+
+
+async def test_why_a_link_was_lost_stands_there_during_a_try_and_what_to_do_when_it_is_given_up():
+    stage = Stage()
+    async with running(stage, pod("a")) as pilot:
+        banner, session = stage.app.main.active_view.query_one(Banner), stage.session("prod-weu")
+        stage.reader("prod-weu").publish(snapshot(pod("a"), staleness=Staleness.STALE, heard_at=NOW - 12))
+        refused = RouteError("Connection refused", "jump01:22: refused", code="JD-TCP-REFUSED",
+                             recovery=Recovery.TRANSIENT)  # fmt: skip
+        session.move(SessionPhase.RETRYING, retry_at=NOW + 4, tries=1, error=refused)
+        await settle(pilot)
+        session.move(SessionPhase.CONNECTING, error=None)
+        await settle(pilot)
+        assert banner.text.splitlines() == [
+            "Link lost  connecting again  pods as of 12s ago",
+            "Connection refused: jump01:22: refused",
+        ]
+        changed = RouteError("Another host key", "jump01 shows B", "jumpdeck trust prod-weu --replace", code="JD-X")
+        session.move(SessionPhase.NEEDS_TRUST, error=changed)
+        await settle(pilot)
+        assert banner.text.splitlines() == [
+            "Another host key [JD-X]", "jump01 shows B", "jumpdeck trust prod-weu --replace",
+            "r: try again  pods as of 12s ago",
+        ]  # fmt: skip
+        assert banner.size.height == 4 and banner.has_class("-error")
+        session.up()
         stage.reader("prod-weu").publish(snapshot(pod("a")))
         await settle(pilot)
         assert banner.text == ""
