@@ -16,6 +16,10 @@ from widgets.prompt import Prompt
 from widgets.steps import Steps
 
 NOT_READY = "Still starting; try again in a moment"
+_ALT_DIGITS = ("inverted_exclamation_mark", "trade_mark_sign", "pound_sign", "cent_sign", "infinity", "section_sign",
+               "pilcrow_sign", "bullet", "ª")  # fmt: skip
+"""What Textual makes of alt+1 … alt+9 where a terminal sends escape and the digit, as most do: the signs that a Mac
+types with these keys."""
 
 
 if TYPE_CHECKING:
@@ -47,6 +51,10 @@ class MainScreen(RoamingScreen):
                 show=False,
             )
             for number in range(1, 10)
+        ),
+        *(
+            Binding(key, f"session({number})", id=f"main.session-{number}", show=False)
+            for number, key in enumerate(_ALT_DIGITS, 1)
         ),
     ]
 

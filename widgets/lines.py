@@ -134,7 +134,7 @@ class Banner(Widget):
 
     DEFAULT_CSS = """
     Banner {
-        height: auto; max-height: 6; padding: 0 1; background: $warning-muted; color: $text-warning; display: none;
+        height: auto; max-height: 9; padding: 0 1; background: $warning-muted; color: $text-warning; display: none;
         &.-shown { display: block; }
         &.-error { background: $error-muted; color: $text-error; }
     }

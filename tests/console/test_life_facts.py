@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from textual._xterm_parser import XTermParser
+from textual.events import Key
 
 from app.errors import ProfileError
 from app.profiles.model import Profile, ServerCluster
 from app.rows import SessionPhase, Step, StepState
 from screens.commands import parse_command
 from screens.dialogs import ErrorScreen
+from screens.main import MainScreen
 from screens.questions import TrustScreen
 from screens.texts import HelpScreen, TextScreen
 from tests.console.conftest import running, settle, shown
@@ -106,6 +109,25 @@ async def test_closing_a_session_leaves_the_others():
         await pilot.press("alt+1")
         await settle(pilot)
         assert stage.app.main.active == "prod-weu"
+
+
+@pytest.mark.parametrize("sent", ["\x1b1", "\x1b[49;3u"], ids=["escape and digit", "kitty"])
+async def test_alt_and_a_digit_is_understood_as_every_terminal_sends_it(sent):
+    stage = Stage()
+    async with running(stage, pod("web")) as pilot:
+        await stage.app.main.open("staging")
+        await settle(pilot)
+        keys = [event.key for event in XTermParser().feed(sent) if isinstance(event, Key)]
+        await pilot.press(*keys)
+        await settle(pilot)
+        assert stage.app.main.active == "prod-weu"
+
+
+@pytest.mark.parametrize("number", range(1, 10))
+def test_every_alt_digit_is_bound(number):
+    keys = {event.key for event in XTermParser().feed(f"\x1b{number}") if isinstance(event, Key)}
+    bound = {binding.key for binding in MainScreen.BINDINGS if binding.action == f"session({number})"}
+    assert keys <= bound
 
 
 async def test_reload_shows_new_profiles_and_leaves_open_sessions():
