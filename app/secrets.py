@@ -100,6 +100,10 @@ class SecretMemory:
         """A far end has taken it: earlier doubts are forgotten."""
         self._doubted.pop(name, None)
 
+    def any_refused(self, name: str) -> bool:
+        """Whether one of this name was refused, so that who is asked again knows why."""
+        return bool(self._refused.get(name))
+
     def was_refused(self, name: str, secret: Secret) -> bool:
         """Whether a far end has refused this very secret in this process."""
         return secret in self._refused.get(name, ())
@@ -222,14 +226,16 @@ class SecretSource:
 
     async def _ask(self, item: SecretItem, who: Asker | None, why: str) -> Secret:
         if not self._store.asks or who is None:
-            raise _needed(item, why or ("the lab has none" if not self._store.asks else "nobody can be asked"))
+            why = why or ("the lab has none" if not self._store.asks else "nobody can be asked")
+            raise _needed(item, why, storable=(await self._store.status()).usable)
         may_keep = await self._may_keep(who)
         if why:
             self._note(who, f"{item.what}: {why}")
         self._turns[item.name].change(busy=True, posed=True)
-        answer = await who.ask_secret(item.what, may_keep=may_keep)
+        again = " (the last one was refused)" if self._memory.any_refused(item.name) else ""
+        answer = await who.ask_secret(item.what + again, may_keep=may_keep)
         if answer is None or not answer.value:
-            raise _needed(item, "none was given")
+            raise _needed(item, "none was given", storable=may_keep)
         secret = Secret(answer.value)
         if answer.keep and may_keep:
             await self._keep(item, secret, who)
@@ -282,13 +288,18 @@ class SecretSource:
                 return
 
 
-def _needed(item: SecretItem, why: str) -> SignInError:
+def _needed(item: SecretItem, why: str, *, storable: bool) -> SignInError:
     import shlex
 
     kind, _, what = item.name.partition(" ")
+    ask = "Run it in a terminal without --no-input (it asks)"
+    if storable:
+        hint = f"{ask}, or store it first: jumpdeck secrets set {kind} {shlex.quote(what)}"
+    else:
+        hint = f"{ask}; no usable secret store here (see: jumpdeck secrets list)" + (
+            "" if kind == "token" else ", so use an SSH agent where nobody can be asked"
+        )
     return SignInError(
-        "A secret is needed", f"{item.what}: {why}",
-        "Run it in a terminal without --no-input (it asks), or store it first: "
-        f"jumpdeck secrets set {kind} {shlex.quote(what)}",
+        "A secret is needed", f"{item.what}: {why}", hint,
         code="JD-SECRET-NEEDED", layer="secret", recovery=Recovery.NEEDS_PERSON,
     )  # fmt: skip

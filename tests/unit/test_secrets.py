@@ -144,6 +144,23 @@ async def test_without_a_usable_store_keeping_is_not_offered_and_the_reason_is_s
     assert asker.notes == ["secrets are kept in memory only: no usable secret store here (no daemon)"]
 
 
+async def test_who_is_asked_again_hears_that_the_last_one_was_refused() -> None:
+    asker = NotingAsker(["wrong", "right"])
+    secrets = source(asker, FakeStore())
+    await secrets.get(ITEM)
+    secrets.refused(ITEM)
+    assert await secrets.get(ITEM) == Secret("right")
+    assert asker.asked == [ITEM.what, f"{ITEM.what} (the last one was refused)"]
+
+
+@pytest.mark.parametrize("usable", [True, False])
+async def test_storing_it_first_is_advised_only_where_that_works(usable: bool) -> None:
+    with pytest.raises(SignInError) as caught:
+        await source(None, FakeStore(usable=usable)).get(ITEM)
+    assert ("jumpdeck secrets set password ops@jump01:22" in caught.value.hint) is usable
+    assert "without --no-input" in caught.value.hint
+
+
 async def test_a_refused_secret_is_never_sent_again_in_this_process() -> None:
     store, memory = FakeStore(), SecretMemory()
     store.held[NAME] = Secret("stored")
