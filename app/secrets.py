@@ -227,7 +227,7 @@ class SecretSource:
     async def _ask(self, item: SecretItem, who: Asker | None, why: str) -> Secret:
         if not self._store.asks or who is None:
             why = why or ("the lab has none" if not self._store.asks else "nobody can be asked")
-            raise _needed(item, why, storable=(await self._store.status()).usable)
+            raise _needed(item, why, _unasked(item, storable=(await self._store.status()).usable))
         may_keep = await self._may_keep(who)
         if why:
             self._note(who, f"{item.what}: {why}")
@@ -235,7 +235,7 @@ class SecretSource:
         again = " (the last one was refused)" if self._memory.any_refused(item.name) else ""
         answer = await who.ask_secret(item.what + again, may_keep=may_keep)
         if answer is None or not answer.value:
-            raise _needed(item, "none was given", storable=may_keep)
+            raise _needed(item, "none was given", "Try again, and type it.")
         secret = Secret(answer.value)
         if answer.keep and may_keep:
             await self._keep(item, secret, who)
@@ -288,18 +288,20 @@ class SecretSource:
                 return
 
 
-def _needed(item: SecretItem, why: str, *, storable: bool) -> SignInError:
+def _needed(item: SecretItem, why: str, hint: str) -> SignInError:
+    return SignInError(
+        "A secret is needed", f"{item.what}: {why}", hint,
+        code="JD-SECRET-NEEDED", layer="secret", recovery=Recovery.NEEDS_PERSON,
+    )  # fmt: skip
+
+
+def _unasked(item: SecretItem, *, storable: bool) -> str:
+    """What to do where nobody can be asked."""
     import shlex
 
     kind, _, what = item.name.partition(" ")
     ask = "Run it in a terminal without --no-input (it asks)"
     if storable:
-        hint = f"{ask}, or store it first: jumpdeck secrets set {kind} {shlex.quote(what)}"
-    else:
-        hint = f"{ask}; no usable secret store here (see: jumpdeck secrets list)" + (
-            "" if kind == "token" else ", so use an SSH agent where nobody can be asked"
-        )
-    return SignInError(
-        "A secret is needed", f"{item.what}: {why}", hint,
-        code="JD-SECRET-NEEDED", layer="secret", recovery=Recovery.NEEDS_PERSON,
-    )  # fmt: skip
+        return f"{ask}, or store it first: jumpdeck secrets set {kind} {shlex.quote(what)}"
+    agent = "" if kind == "token" else ", so use an SSH agent where nobody can be asked"
+    return f"{ask}; no usable secret store here (see: jumpdeck secrets list){agent}"

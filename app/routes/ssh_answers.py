@@ -269,11 +269,10 @@ class Answers:
         if text.strip() and self._asker is not None:
             self._asker.tell(self._server, bounded(text))
 
-    @staticmethod
-    def _unanswered(detail: str) -> SignInError:
+    def _unanswered(self, detail: str) -> SignInError:
         return SignInError(
             "The SSH server asks for something that only a person can answer", detail,
-            "Run it in a terminal without --no-input; it asks.",
+            "Try again, and answer." if self._asker else "Run it in a terminal without --no-input; it asks.",
             code="JD-SECRET-NEEDED", layer="secret", recovery=Recovery.NEEDS_PERSON,
         )  # fmt: skip
 

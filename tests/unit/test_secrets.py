@@ -159,6 +159,9 @@ async def test_storing_it_first_is_advised_only_where_that_works(usable: bool) -
         await source(None, FakeStore(usable=usable)).get(ITEM)
     assert ("jumpdeck secrets set password ops@jump01:22" in caught.value.hint) is usable
     assert "without --no-input" in caught.value.hint
+    with pytest.raises(SignInError) as caught:
+        await source(NotingAsker(), FakeStore(usable=usable)).get(ITEM)
+    assert caught.value.hint == "Try again, and type it.", "who gave up knows how to be asked"
 
 
 async def test_a_refused_secret_is_never_sent_again_in_this_process() -> None:
