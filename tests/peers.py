@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -24,6 +25,12 @@ def require(*names: str) -> str:
     return path
 
 
+def require_linux(why: str) -> None:
+    """For tests, or a whole module at its import, that look at a Linux system; `why` says what they need of it."""
+    if sys.platform != "linux":
+        _lacking(why)
+
+
 def require_root() -> None:
     """For tests that act as a second user."""
     if not hasattr(os, "getuid") or os.getuid() != 0:
@@ -33,7 +40,7 @@ def require_root() -> None:
 def _lacking(message: str) -> None:
     if os.environ.get("REQUIRE_PEERS") == "1":
         pytest.fail(message)
-    pytest.skip(message)
+    pytest.skip(message, allow_module_level=True)
 
 
 def require_namespaces() -> None:

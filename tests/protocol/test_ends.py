@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,10 +13,10 @@ import pytest_asyncio
 
 from app.lab.practice import Lab
 from tests.leftovers import Temp, listening
+from tests.peers import require_linux
 from tests.terminal import Terminal
 
-if sys.platform != "linux":
-    pytest.skip("needs /proc and pseudo-terminals", allow_module_level=True)
+require_linux("needs /proc and pseudo-terminals")
 
 TIMES = 50 if os.environ.get("SOAK") else 1
 LEAVE_ALTERNATE = b"\x1b[?1049l"

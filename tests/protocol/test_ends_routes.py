@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import socket
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -16,13 +15,13 @@ import pytest
 import pytest_asyncio
 
 from tests.leftovers import Temp, listening
+from tests.peers import require_linux
 from tests.running import jumpdeck
 from tests.ssh_world import World, ssh_world
 from tests.sshd import USER
 from tests.terminal import Terminal
 
-if sys.platform != "linux":
-    pytest.skip("needs /proc and pseudo-terminals", allow_module_level=True)
+require_linux("needs /proc and pseudo-terminals")
 
 TIMES = 50 if os.environ.get("SOAK") else 1
 CHILD = """sed -n 's/.*"server": ".*:\\([0-9]*\\)".*/listens at \\1/p' $KUBECONFIG; echo started; exec sleep 300"""

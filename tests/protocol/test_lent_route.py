@@ -25,9 +25,6 @@ from tests.running import RUN_LIMIT, Command, command
 from tests.ssh_world import World, ssh_world
 from tests.sshd import USER
 
-if sys.platform == "win32":
-    pytest.skip("needs OpenSSH's server", allow_module_level=True)
-
 
 class Place:
     """A configuration folder with one profile behind the world's first jump box, and one straight to its cluster."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.peers import require_linux
 from tests.running import Done, jumpdeck
 from tests.secret_service import SecretService
 from tests.terminal import Terminal
@@ -26,8 +26,7 @@ cluster = { kubeconfig = "/k" }
 
 @pytest.fixture(autouse=True)
 def profiles(tmp_path: Path) -> None:
-    if sys.platform != "linux":
-        pytest.skip("elsewhere this would reach the person's own store")
+    require_linux("elsewhere this would reach the person's own store")
     (tmp_path / "config").mkdir(mode=0o700)
     (tmp_path / "config" / "profiles.toml").write_text(PROFILES)
 

@@ -243,7 +243,7 @@ async def test_after_sleep_no_wait_is_waited_out(tmp_path: Path) -> None:
         await server.stop()
         session = sessions.open("one")
         await reach(session, lambda s: s.phase is SessionPhase.RETRYING)
-        session._pacing._backoff.tries = 30  # waits of half a minute
+        session._pacing._backoff.floor = 600.0  # waits that the test does not outlive
         await reach(session, lambda s: s.phase is SessionPhase.RETRYING and s.tries > 1)
         await server.start()
         sessions.verify_all("it slept")

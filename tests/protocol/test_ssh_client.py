@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from pathlib import Path
 
-import pytest
-
 from tests.leftovers import listening
+from tests.peers import require_linux
 from tests.running_client import Client
 from tests.ssh_world import BACK_LIMIT, World, ssh_world
 from tests.sshd import USER
 
-if sys.platform != "linux":
-    pytest.skip("needs /proc", allow_module_level=True)
+require_linux("needs /proc")
 
 SOAK = bool(os.environ.get("SOAK"))
 STOPPED = 60.0 if SOAK else 6.5
