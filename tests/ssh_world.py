@@ -14,16 +14,15 @@ from app.cluster.pods import PodScope
 from app.lab.practice import Lab
 from app.profiles.model import KubeconfigCluster, Profile, SshHop
 from app.routes.host_keys import HostKeys
-from app.rows import LogBatch, PodSnapshot, SessionPhase, SessionState, Staleness
+from app.rows import LogBatch, PodSnapshot, Staleness
 from app.session import Session
 from app.session_asking import Desk
 from app.session_route import RouteGround
 from app.tasks import TaskOwner
 from tests.chaos import Chaos
 from tests.sshd import USER, Sshd, make_key, sshd
+from tests.states import LIMIT
 
-LIMIT = 20.0
-"""Seconds after which a wait in these tests counts as failed."""
 BACK_LIMIT = 5.0
 """Seconds in which a session is UP again once its servers are back."""
 
@@ -109,26 +108,6 @@ async def ssh_world(folder: Path, *, servers: int = 1) -> AsyncIterator[World]:
         finally:
             await world.tasks.aclose()
             await asyncio.gather(*(session.aclose() for session in world.sessions))
-
-
-async def reach(session: Session, wanted: Callable[[SessionState], bool], limit: float = LIMIT) -> SessionState:
-    """Wait for a state of a session; what it is instead stands in the failure."""
-    try:
-        async with asyncio.timeout(limit):
-            while not wanted(session.state):
-                assert session.state.phase is not SessionPhase.FAILED, session.state
-                await session.changed()
-    except TimeoutError:
-        raise AssertionError(f"still {session.state}") from None
-    return session.state
-
-
-def is_up(state: SessionState) -> bool:
-    return state.phase is SessionPhase.UP
-
-
-def is_lost(state: SessionState) -> bool:
-    return state.phase in (SessionPhase.RETRYING, SessionPhase.CONNECTING)
 
 
 class Reading:

@@ -11,8 +11,9 @@ from app.cluster.log_stream import LogRequest
 from app.errors import JumpdeckError
 from app.rows import LogBatch, SessionPhase
 from app.session_link import PatientLink
-from tests.ssh_world import BACK_LIMIT, LIMIT, is_up, reach, ssh_world
+from tests.ssh_world import BACK_LIMIT, ssh_world
 from tests.sshd import make_key, public_key
+from tests.states import LIMIT, is_up, reach
 
 
 async def test_a_log_goes_on_after_a_failure_that_needed_a_person(tmp_path: Path) -> None:

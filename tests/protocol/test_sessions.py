@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,8 +17,7 @@ from app.session_route import RouteGround
 from app.sessions import Session, Sessions
 from app.tasks import Backoff, TaskOwner
 from tests.fakes import SmallServer, profile_for
-
-LIMIT = 10.0
+from tests.states import LIMIT, reach
 
 
 class Quick(Backoff):
@@ -42,13 +40,6 @@ def session_for(folder: Path, port: int, *, token: str = "good", **limits: float
     profile = profile_for(folder, port, token=token)
     session = Session(profile, desk=Desk(), ground=RouteGround(None), tell=told.append, backoff=Quick(), **limits)
     return session, told
-
-
-async def reach(session: Session, wanted: Callable[[SessionState], bool]) -> SessionState:
-    async with asyncio.timeout(LIMIT):
-        while not wanted(session.state):
-            await session.changed()
-    return session.state
 
 
 async def test_up_means_that_the_api_server_answered(tmp_path: Path) -> None:

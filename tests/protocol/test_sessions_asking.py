@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,8 +19,8 @@ from app.session_route import RouteGround
 from app.session_states import is_asking
 from app.sessions import Session, Sessions
 from tests.fakes import SlowAsker, SmallServer, profile_for
+from tests.states import LIMIT, reach
 
-LIMIT = 10.0
 P = SessionPhase
 
 
@@ -38,13 +37,6 @@ def no_secrets_yet() -> None:
 
 def asking_profile(name: str, port: int) -> Profile:
     return Profile(name=name, cluster=ServerCluster(f"http://127.0.0.1:{port}", auth="token"))
-
-
-async def reach(session: Session, wanted: Callable[[SessionState], bool]) -> SessionState:
-    async with asyncio.timeout(LIMIT):
-        while not wanted(session.state):
-            await session.changed()
-    return session.state
 
 
 async def test_while_a_person_is_asked_it_stands_there_without_an_error() -> None:

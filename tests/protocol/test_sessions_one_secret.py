@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 from aiohttp import web
@@ -11,32 +10,21 @@ from app.profiles.model import NetworkHop, SshHop
 from app.profiles.store import ProfileBook
 from app.records import replace
 from app.routes.host_keys import HostKeys
-from app.rows import SessionPhase, SessionState
+from app.rows import SessionPhase
 from app.secrets import MEMORY
-from app.session import Session
 from app.session_asking import MAX_CONNECTS
 from app.session_route import RouteGround
 from app.session_states import is_asking
 from app.sessions import Sessions
 from tests.fakes import SlowAsker, SmallServer, profile_for
 from tests.sshd import USER, make_key, sshd
+from tests.states import reach
 
-LIMIT = 20.0
 P = SessionPhase
 
 
 async def version(request: web.Request) -> web.StreamResponse:
     return web.json_response({"gitVersion": "v1.36.2"})
-
-
-async def reach(session: Session, *phases: SessionPhase) -> SessionState:
-    try:
-        async with asyncio.timeout(LIMIT):
-            while session.state.phase not in phases:
-                await session.changed()
-    except TimeoutError:
-        raise AssertionError(f"still {session.state}") from None
-    return session.state
 
 
 async def test_the_passphrase_of_one_key_for_several_jump_boxes(tmp_path: Path) -> None:
@@ -60,10 +48,10 @@ async def test_the_passphrase_of_one_key_for_several_jump_boxes(tmp_path: Path) 
         async with Sessions(book, asker=asker, ground=ground) as sessions:
             boxes = [sessions.open(name) for name in names]
             for session in boxes:
-                assert is_asking(await reach(session, P.NEEDS_SECRET))
-            await reach(sessions.open("plain"), P.UP)
+                assert is_asking(await reach(session, lambda s: s.phase is P.NEEDS_SECRET))
+            await reach(sessions.open("plain"), lambda s: s.phase is P.UP)
             asker.typed.set()
             for session in boxes:
-                await reach(session, P.UP)
+                await reach(session, lambda s: s.phase is P.UP)
         assert len(asker.asked) == 1
         assert server.logins == len(names)

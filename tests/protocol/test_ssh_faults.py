@@ -18,8 +18,9 @@ from app.session_states import is_asking
 from app.sessions import Sessions
 from app.tasks import Backoff
 from tests.fakes import FakeAsker, SlowAsker
-from tests.ssh_world import BACK_LIMIT, LIMIT, Reading, World, is_lost, is_up, reach, ssh_world
+from tests.ssh_world import BACK_LIMIT, Reading, World, ssh_world
 from tests.sshd import fingerprint, make_key, public_key, sshd
+from tests.states import LIMIT, is_lost, is_up, reach
 
 SOAK = bool(os.environ.get("SOAK"))
 AWAY = 20.0 if SOAK else 1.0
