@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", metavar="PROFILE|list|remove")
+    parser.add_argument(
+        "what", metavar="PROFILE|list|remove", help="look at the way into a profile; list or remove what is trusted"
+    )
     parser.add_argument("which", metavar="HOST|FINGERPRINT", nargs="?", help="for remove: the server, or a fingerprint")
     parser.add_argument(
         "--fingerprint", metavar="F", action="append", default=[],
@@ -40,20 +42,24 @@ def run(args: argparse.Namespace) -> int:
 def _list() -> int:
     import time
 
+    from app.cli.frame import say
     from app.cli.trust_hosts import host_lines
     from app.text import clean
     from app.trust import CommandTrust
 
-    for line in host_lines():
+    hosts, commands = host_lines(), CommandTrust().entries()
+    if not hosts and not commands:
+        say("jumpdeck: no server and no command has been trusted here yet")
+    for line in hosts:
         print(line)  # noqa: T201
-    for entry in CommandTrust().entries():
+    for entry in commands:
         when = time.strftime("%Y-%m-%d", time.localtime(entry.trusted_at))
         print(f"{entry.fingerprint}  {when}  {clean(entry.profile)}  {clean(' '.join(entry.argv))}")  # noqa: T201
     return 0
 
 
 def _remove(which: str) -> int:
-    from app.cli.trust_hosts import remove_host
+    from app.cli.trust_hosts import other_ports, remove_host
     from app.errors import NotFoundError
     from app.text import clean
     from app.trust import CommandTrust
@@ -61,7 +67,9 @@ def _remove(which: str) -> int:
     if remove_host(which):
         return 0
     if not CommandTrust().remove(which):
-        raise NotFoundError("No such server or command is trusted", clean(which), "See: jumpdeck trust list",
+        near = " or ".join(other_ports(which))
+        raise NotFoundError("No such server or command is trusted", clean(which),
+                            f"Did you mean {near}?" if near else "See: jumpdeck trust list",
                             code="JD-TRUST-UNKNOWN", layer="local")  # fmt: skip
     from app import audit
 

@@ -45,6 +45,15 @@ def remove_host(which: str) -> bool:
     return bool(gone)
 
 
+def other_ports(host: str) -> list[str]:
+    """Servers of our file with this very host at a port that was not named; harmless text."""
+    from app.routes.host_keys import HostKeys
+    from app.text import clean
+
+    names = {name for key in HostKeys().entries() for name in key.hosts.split(",")}
+    return sorted(clean(name) for name in names if name.startswith(f"[{host}]:"))
+
+
 class _Settling:
     """One run of the command over the hops of one profile."""
 

@@ -201,6 +201,12 @@ async def test_what_was_trusted_can_be_forgotten(tmp_path: Path) -> None:
             left = ["# kept"] if which == server.fingerprint else ["# kept", f"other {server.public_key}"]
             assert place.lines() == left
         assert (await place.run("trust", "remove", "nobody")).code == 7
+        place.known.write_text(f"[127.0.0.1]:{server.port} {server.public_key}\n")
+        done = await place.run("trust", "remove", "127.0.0.1")
+        assert done.code == 7 and f"Did you mean [127.0.0.1]:{server.port}?" in done.err
+        place.known.write_text("")
+        done = await place.run("trust", "list")
+        assert (done.code, done.out) == (0, "") and "no server and no command" in done.err
 
 
 async def test_a_persons_ssh_configuration_changes_nothing(tmp_path: Path) -> None:
