@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 REFUSED_TRIES = 3
 """Refused connections after which a command whose route was never UP gives up."""
-_REFUSED = ("JD-TCP-REFUSED", "JD-SSH-NO-SERVER")
+_REFUSED = ("JD-TCP-REFUSED", "JD-SSH-NO-SERVER", "JD-SSH-TARGET")
 
 
 def say(text: str) -> None:

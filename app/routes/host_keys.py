@@ -122,7 +122,7 @@ class Finding(Record):
 
     def _unknown(self) -> HostKeyError:
         trust = f"jumpdeck trust {clean(self.server.profile)}"
-        detail = f"{_address(self.server)} shows the {self.key_type} key {self.fingerprint}"
+        detail = f"{_place(self.server)} shows the {self.key_type} key {self.fingerprint}"
         return HostKeyError(
             self,
             f"The SSH server {clean(self.server.host)} is not known", "; ".join([detail, *self._notes()]),
@@ -137,7 +137,7 @@ class Finding(Record):
         return HostKeyError(
             self,
             f"The SSH server {clean(server.host)} shows another key than the known one",
-            "; ".join([f"{_address(server)} shows the {self.key_type} key {self.fingerprint}", known, *self.notes]),
+            "; ".join([f"{_place(server)} shows the {self.key_type} key {self.fingerprint}", known, *self.notes]),
             f"Somebody may be in between. Verify the new key {verify}; "
             f"when it is right: jumpdeck trust {clean(server.profile)} --replace",
             code="JD-SSH-HOST-KEY-CHANGED", recovery=Recovery.NEEDS_PERSON,
@@ -149,7 +149,7 @@ class Finding(Record):
         return HostKeyError(
             self,
             f"The SSH server {clean(self.server.host)} shows a revoked key",
-            f"{_address(self.server)}: {whose} {self.fingerprint} ({self.key_type}) is revoked in {where}",
+            f"{_place(self.server)}: {whose} {self.fingerprint} ({self.key_type}) is revoked in {where}",
             "Do not connect; the key may be stolen. The server needs a new key, from whoever runs it.",
             code="JD-SSH-HOST-KEY-REVOKED",
         )  # fmt: skip
@@ -160,7 +160,7 @@ class Finding(Record):
         return HostKeyError(
             self,
             f"The SSH server {clean(server.host)} does not show the key that the profile names",
-            f"{_address(server)} shows the {self.key_type} key {self.fingerprint}; the profile names {clean(stated)}",
+            f"{_place(server)} shows the {self.key_type} key {self.fingerprint}; the profile names {clean(stated)}",
             "Verify the key with whoever runs the server; when it is right, correct host-key in the profile.",
             code="JD-SSH-HOST-KEY-PINNED",
         )  # fmt: skip
@@ -420,6 +420,14 @@ def _names(key: KnownKey, name: str) -> bool:
     if key.hashed:
         return known_hosts.speaks_of(key.hosts, name) or known_hosts.speaks_of(key.hosts, name.lower())
     return name.lower() in key.hosts.lower().split(",")
+
+
+def _place(server: Server) -> str:
+    """Where the server is, as the subject of a sentence: `through jump01` alone names nobody."""
+    address = _address(server)
+    if address.startswith("through "):
+        return f"{clean(known_hosts.host_name(server.host, server.port))} ({address})"
+    return address
 
 
 def _address(server: Server) -> str:
