@@ -55,8 +55,7 @@ class RouteMap(Static):
         )
         lines = [Content.assemble((state.profile, "bold"), "  ", standing), Content("")]
         lines.append(Content.assemble((f"{self.glyphs.done} ", "$text-success"), state.route[0]))
-        closed = state.route[1:-1][len(state.hops) :]
-        for hop in (*state.hops, *(HopState(label, StepState.WAITING) for label in closed)):
+        for hop in (*state.hops, *_closed(state)):
             lines.append(bar)
             lines += self._hop(hop, bar)
         lines.append(bar)
@@ -69,6 +68,8 @@ class RouteMap(Static):
         word = _WORDS[hop.state]
         if hop.state is StepState.DONE and hop.since is not None:
             word = f"up {up_time(self.now - hop.since)}"
+        elif hop.state is StepState.FAILED and hop.since is None:
+            word = "not open"
         facts = [Content.styled(word, _LOOKS[hop.state])]
         if hop.round_trip is not None:
             facts.append(Content(f"{hop.round_trip * 1000:.0f} ms"))
@@ -94,3 +95,9 @@ class RouteMap(Static):
             facts.append(Content.styled(state.server_version, "$foreground-muted"))
         sign = Content.styled(f"{phase_glyph(self.glyphs, state.phase)} ", phase_look(state.phase))
         return [Content.assemble(sign, (state.cluster or state.route[-1], "bold"), "  ", Content("  ").join(facts))]
+
+
+def _closed(state: SessionState) -> list[HopState]:
+    """The hops that do not stand, as the steps of the last try left them: one may be connecting or have failed."""
+    found = {step.label: step.state for step in state.steps if step.state in (StepState.RUNNING, StepState.FAILED)}
+    return [HopState(label, found.get(label, StepState.WAITING)) for label in state.route[1:-1][len(state.hops) :]]

@@ -9,7 +9,7 @@ from textual.widgets import Checkbox, Input
 
 from app.asking import HostKeyQuestion, Prompt, SecretAnswer
 from app.errors import Recovery, RouteError
-from app.rows import HopState, SessionPhase, StepState
+from app.rows import HopState, SessionPhase, Step, StepState
 from screens.asking import ConsoleAsker
 from screens.questions import HostKeyScreen, PromptsScreen, SecretScreen
 from screens.route import RouteScreen
@@ -24,7 +24,7 @@ QUESTION = HostKeyQuestion(
 HOPS = (
     HopState("jump01 (SSH)", StepState.DONE, NOW - 7980, 0.012, 3_400_000, 40_960, "key ED25519 SHA256:abc",
              "Authorised use only\n[red]no markup[/red]"),
-    HopState("inner (SSH)", StepState.FAILED),
+    HopState("inner (SSH)", StepState.FAILED, NOW - 60),
 )  # fmt: skip
 
 
@@ -51,6 +51,25 @@ async def test_the_route_is_drawn_hop_by_hop():
         await pilot.press("escape")
         await settle(pilot)
         assert stage.app.screen is stage.app.main
+
+
+async def test_the_hop_that_is_being_opened_or_could_not_be_is_marked():
+    stage = Stage()
+    async with running(stage, up="", size=(110, 30)) as pilot:
+        await stage.app.main.open("prod-weu")
+        session = stage.session("prod-weu")
+        route = ("workstation", "jump01 (SSH)", "inner (SSH)", "aks-prod")
+        for step, word in ((StepState.RUNNING, "connecting"), (StepState.FAILED, "not open")):
+            session.move(
+                SessionPhase.CONNECTING, route=route, hops=(), error=None,
+                steps=(Step("profile and credentials", StepState.DONE), Step("jump01 (SSH)", step)),
+            )  # fmt: skip
+            await stage.app.main.run_command("route")
+            await settle(pilot)
+            text = shown(pilot)
+            assert f"jump01 (SSH)  {word}" in text and "inner (SSH)  waits" in text
+            await pilot.press("escape")
+            await settle(pilot)
 
 
 async def test_the_route_of_a_session_that_is_not_up_shows_its_error():
