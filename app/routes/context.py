@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 from app.records import Record, field
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from app.azure.context import Azure
     from app.asking import Asker
     from app.routes.host_keys import HostKeys
     from app.secrets import SecretSource
@@ -21,3 +24,5 @@ class RouteContext(Record):
     host_keys: HostKeys
     lost: dict[Hashable, str] = field(default_factory=dict, repr=False)
     """By hop, which of its servers was lost last: the others are tried before it."""
+    azure: Callable[[], Awaitable[Azure]] | None = None
+    """Azure as the profile sees it, made when first needed; None where nothing of Azure can be needed."""
