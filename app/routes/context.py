@@ -10,8 +10,8 @@ from app.records import Record, field
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from app.azure.context import Azure
     from app.asking import Asker
+    from app.azure.context import Azure
     from app.routes.host_keys import HostKeys
     from app.secrets import SecretSource
 
