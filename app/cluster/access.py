@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import ipaddress
-import os
 import ssl
 import time
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from app.asking import Asker
 from app.cluster import kubeconfig, tls
 from app.errors import ProfileError, Recovery, SignInError
 from app.files import read_private
+from app.outbound import CA_LIMIT, choose_proxy
 from app.profiles.model import ArcCluster, KubeconfigCluster, NetworkHop, Profile, ServerCluster
 from app.records import Record, field
 from app.secrets import MEMORY, Secret, SecretItem, SecretSource, token_name
@@ -290,7 +289,7 @@ def _from_server(profile: Profile, cluster: ServerCluster, asker: Asker | None, 
 
 
 def _read_ca(path: Path) -> bytes:
-    return read_private(path.expanduser(), limit=kubeconfig.CA_LIMIT, what="CA file", shared=True)
+    return read_private(path.expanduser(), limit=CA_LIMIT, what="CA file", shared=True)
 
 
 def _proxy(profile: Profile, host: str, proxy_url: str | None, server: str) -> str | None:
@@ -298,37 +297,6 @@ def _proxy(profile: Profile, host: str, proxy_url: str | None, server: str) -> s
 
     Behind a hop that carries streams there is none: a proxy is a matter of the network in which we dial.
     """
-    if kubeconfig.is_loopback(host) or not all(isinstance(hop, NetworkHop) for hop in profile.via):
+    if not all(isinstance(hop, NetworkHop) for hop in profile.via):
         return None
-    return profile.proxy or proxy_url or environment_proxy(host, secure=server.startswith("https:"))
-
-
-def environment_proxy(host: str, *, secure: bool = True) -> str | None:
-    """HTTPS_PROXY (or HTTP_PROXY), unless NO_PROXY names the host; lower case wins, as in curl."""
-    name = "https_proxy" if secure else "http_proxy"
-    found = os.environ.get(name) or os.environ.get(name.upper()) or ""
-    exempt = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    if not found or _exempt(host.lower().rstrip("."), exempt.lower()):
-        return None
-    return found if "://" in found else f"http://{found}"
-
-
-def _exempt(host: str, exempt: str) -> bool:
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address | None
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        address = None
-    for raw in exempt.split(","):
-        entry = raw.strip().lstrip(".").removeprefix("*.")
-        if not entry:
-            continue
-        if entry == "*" or host == entry or host.endswith(f".{entry}"):
-            return True
-        if address is not None and "/" in entry:
-            try:
-                if address in ipaddress.ip_network(entry, strict=False):
-                    return True
-            except ValueError:
-                continue
-    return False
+    return choose_proxy(host, profile.proxy or proxy_url, secure=server.startswith("https:"))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import ipaddress
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 
 from app.errors import ProfileError
 from app.files import read_private, shown
+from app.outbound import CA_LIMIT, is_loopback
 from app.records import Record
 from app.restricted_yaml import MAX_YAML_BYTES, load_yaml
 from app.secrets import Secret
@@ -25,9 +25,6 @@ from app.text import clean
 
 TOKEN_LIMIT = 64 << 10
 """Bytes of a token file; header limits of servers are far below."""
-
-CA_LIMIT = 1 << 20
-"""Bytes of a CA bundle; the Mozilla one has 250 KiB."""
 
 
 class ClusterEntry(Record):
@@ -298,16 +295,6 @@ def check_server(server: str, error: Any) -> tuple[str, int, str]:
     if parts.username or parts.password or parts.query or parts.fragment:
         raise error("it holds more than host, port and path", "Write https://HOST:PORT/PATH.")
     return host, port or (443 if parts.scheme == "https" else 80), parts.path.rstrip("/")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this computer, so that no proxy is used and plain HTTP stays inside."""
-    if host.lower().rstrip(".") == "localhost" or host.lower().endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _kind(value: object) -> str:

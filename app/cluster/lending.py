@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from app.cluster.access import Access
-from app.cluster.kubeconfig import is_loopback
 from app.errors import JumpdeckError
+from app.outbound import is_loopback
 
 API_VERSION = "client.authentication.k8s.io/v1"
 LONGEST_BASE = 68
