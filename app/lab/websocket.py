@@ -163,6 +163,11 @@ class WebSocket:
             self._closed = True
 
 
+def proof(key: str) -> str:
+    """Sec-WebSocket-Accept for a client's Sec-WebSocket-Key (RFC 6455, 4.2.2)."""
+    return base64.b64encode(hashlib.sha1((key + _GUID).encode(), usedforsecurity=False).digest()).decode()
+
+
 def is_websocket(request: web.Request) -> bool:
     """Whether the client asks for a WebSocket."""
     connection = request.headers.get("Connection", "").lower()
@@ -194,6 +199,5 @@ async def accept(request: web.Request, protocol: str | None) -> WebSocket | Answ
         return await refuse(request, HTTPStatus.BAD_REQUEST)
     if protocol is None:
         return await refuse(request, HTTPStatus.FORBIDDEN)
-    proof = base64.b64encode(hashlib.sha1((key + _GUID).encode(), usedforsecurity=False).digest()).decode()
-    headers = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", proof)]
+    headers = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", proof(key))]
     return WebSocket(await take_over(request, [*headers, ("Sec-WebSocket-Protocol", protocol)]))
