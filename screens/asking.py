@@ -12,7 +12,7 @@ from textual.screen import ModalScreen
 from app.text import clean_block, clean_line
 
 if TYPE_CHECKING:
-    from app.asking import HostKeyQuestion, Prompt, SecretAnswer
+    from app.asking import DeviceCode, HostKeyQuestion, Prompt, SecretAnswer
     from app.trust import TrustedCommand
 
 T = TypeVar("T")
@@ -56,6 +56,12 @@ class ConsoleAsker:
         from screens.questions import PromptsScreen
 
         return await self._ask(PromptsScreen(server, title, instructions, prompts))
+
+    async def show_device_code(self, code: DeviceCode) -> None:
+        """Show URL and code until the sign-in has ended, or the person gives up."""
+        from screens.questions import DeviceCodeScreen
+
+        await self._ask(DeviceCodeScreen(code))
 
     def tell(self, server: str, text: str) -> None:
         """A banner: its first line for a moment; the route's page keeps all of it."""

@@ -9,7 +9,7 @@ from types import TracebackType
 
 from aiohttp import web
 
-from app.asking import HostKeyQuestion, Prompt, SecretAnswer
+from app.asking import DeviceCode, HostKeyQuestion, Prompt, SecretAnswer
 from app.errors import JumpdeckError
 from app.profiles.model import KubeconfigCluster, Profile
 from app.trust import TrustedCommand
@@ -57,6 +57,10 @@ class FakeAsker:
         self.asked: list[object] = []
         """Questions in order: texts, commands, host keys, tuples of prompts."""
         self.told: list[tuple[str, str]] = []
+        self.shown, self.gives_up = asyncio.Event(), asyncio.Event()
+        """A device code has been shown; the person gives up on it."""
+        self.hidden = 0
+        """Device codes that are not shown any more."""
 
     async def ask_secret(self, what: str, *, may_keep: bool = False) -> SecretAnswer | None:
         self.asked.append(what)
@@ -75,6 +79,14 @@ class FakeAsker:
     ) -> tuple[str, ...] | None:
         self.asked.append(prompts)
         return self.prompts.pop(0) if self.prompts else None
+
+    async def show_device_code(self, code: DeviceCode) -> None:
+        self.asked.append(code)
+        self.shown.set()
+        try:
+            await self.gives_up.wait()
+        finally:
+            self.hidden += 1
 
     def tell(self, server: str, text: str) -> None:
         self.told.append((server, text))
