@@ -36,7 +36,7 @@ CUT_AFTER = 16 * 1024
 """Bytes after which the fault `close-midstream` drops a tunnel: logins and TLS handshakes are over by then."""
 
 CLOSE_LIMIT = 3.0
-"""Seconds that a client has for its close frame, as in the published client."""
+"""Seconds that a client has for its close frame, as in the published client, and a target to take what is left."""
 
 REACH_LIMIT = 5.0
 """Seconds to connect with the target, on the same machine."""
@@ -56,6 +56,7 @@ class _Target(asyncio.Protocol):
         self._news = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
+        self._lost = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -73,6 +74,7 @@ class _Target(asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._lost.set()
         self._end()
 
     def _end(self) -> None:
@@ -115,9 +117,19 @@ class _Target(asyncio.Protocol):
                     data += more
         return data
 
-    def close(self) -> None:
+    async def finish(self) -> None:
+        """Close once everything written has been sent, or the limit is over."""
+        if self.transport is None:
+            return
+        self.transport.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_LIMIT):
+                await self._lost.wait()
+
+    def abort(self) -> None:
+        """Close at once."""
         if self.transport is not None:
-            self.transport.close()
+            self.transport.abort()
 
 
 class Tunnel:
@@ -149,10 +161,11 @@ class Tunnel:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(CLOSE_LIMIT):
                         await self._part(inward)
+            await self._target.finish()
         except ConnectionError:
             return  # the client has gone
         finally:
-            self._target.close()
+            self._target.abort()
 
     async def _part(self, inward: asyncio.Task[None]) -> None:
         """Say that it is over and wait for the client's word, unless that was first. Raises ConnectionError."""
