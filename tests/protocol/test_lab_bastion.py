@@ -6,109 +6,35 @@ import asyncio
 import hashlib
 import http.client
 import json
+import logging
 import os
 import random
 import socket
 import ssl
-import time
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 import requests
 import websocket
 
-from app.lab import bastion_faults, bastion_tunnel
 from app.lab.bastion import BastionPlane
-from app.lab.bastion_sessions import NODES, Counters
-from app.lab.certificates import Certificates, make_certificates
-from app.lab.door import ProtocolFactory, Reach
+from app.lab.bastion_sessions import NODES
+from app.lab.certificates import make_certificates
 from app.lab.practice import Lab
-from tests.az_client import LIMIT, AzClient, Tokens
-
-GROUP = "/subscriptions/00000000-0000-0000-0000-00000000000a/resourceGroups/lab/providers"
-VM = f"{GROUP}/Microsoft.Compute/virtualMachines/jump"
-AKS = f"{GROUP}/Microsoft.ContainerService/managedClusters/lab-aks"
-BASTION = f"{GROUP}/Microsoft.Network/bastionHosts/lab-bastion"
-TOKEN = "lab-arm-token"
+from tests.az_client import LIMIT, AzClient
+from tests.bastion_world import AKS, BASTION, GROUP, THREADS, TOKEN, VM, World, bastion_world, echoed
 
 SIZE = (1024 if os.environ.get("SOAK") else 20) * 1024 * 1024
 """Bytes that go both ways at once."""
 
-PARALLEL = 50
-
-T = TypeVar("T")
-
-
-@dataclass
-class World:
-    """A bastion host with three kinds of ports: 22 echoes, 23 says a word and closes, 24 takes nothing."""
-
-    plane: BastionPlane
-    certificates: Certificates
-    pool: ThreadPoolExecutor
-    echoes: list[asyncio.StreamWriter]
-
-    @property
-    def az(self) -> AzClient:
-        return AzClient(self.plane.host, self.certificates.ca, TOKEN)
-
-    async def run(self, call: Callable[..., T], *args: object, **how: object) -> T:
-        """Call what blocks, while the host is served."""
-        async with asyncio.timeout(2 * LIMIT):
-            return await asyncio.get_running_loop().run_in_executor(self.pool, lambda: call(*args, **how))
-
-    async def until(self, seen: Callable[[Counters], bool]) -> None:
-        async with asyncio.timeout(LIMIT):
-            await self.plane.counters.until(seen)
-
-    async def session(self, resource: str = VM, port: int = 22) -> Tokens:
-        return await self.run(self.az.exchange, resource, port)
-
-    async def opened(self, port: int = 22) -> tuple[Tokens, websocket.WebSocket]:
-        tokens = await self.session(port=port)
-        return tokens, await self.run(self.az.open, tokens)
+PARALLEL = THREADS
 
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    echoes: list[asyncio.StreamWriter] = []
-
-    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        echoes.append(writer)
-        while data := await reader.read(1 << 16):
-            writer.write(data)
-            await writer.drain()
-        writer.close()
-
-    async def word(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"word")
-        writer.close()
-
-    async def closed(_: ProtocolFactory) -> None:
-        raise ConnectionRefusedError
-
-    def to(server: asyncio.Server) -> Reach:
-        async def reach(factory: ProtocolFactory) -> None:
-            await asyncio.get_running_loop().create_connection(factory, *server.sockets[0].getsockname())
-
-        return reach
-
-    certificates = make_certificates(tmp_path)
-    async with (
-        await asyncio.start_server(echo, "127.0.0.1", 0) as one,
-        await asyncio.start_server(word, "127.0.0.1", 0) as other,
-    ):
-        ports: dict[int, Reach] = {22: to(one), 23: to(other), 24: closed}
-        plane = BastionPlane(
-            certificates.server_context(), {TOKEN: "somebody"}.get, {VM: ports}, addresses={"10.0.0.4": ports}
-        )
-        with ThreadPoolExecutor(PARALLEL) as pool:
-            async with plane:
-                yield World(plane, certificates, pool, echoes)
+    async with bastion_world(tmp_path) as made:
+        yield made
 
 
 async def test_a_stream_as_az_carries_it(world: World) -> None:
@@ -308,11 +234,6 @@ async def test_ip_connect(world: World) -> None:
     await world.run(world.az.hang_up, socket_)
 
 
-def echoed(socket_: websocket.WebSocket, data: bytes) -> object:
-    socket_.send_binary(data)
-    return socket_.recv()
-
-
 # the WebSocket
 
 
@@ -436,167 +357,6 @@ async def test_basic_has_no_tunnel(world: World) -> None:
     assert answer.json() == {"message": "Tunneling is disabled"}
 
 
-# faults
-
-
-@pytest.mark.parametrize(
-    ("fault", "status", "kind", "words"),
-    [
-        ("bastion-403", 403, "application/json", "authorization"),
-        ("bastion-502", 502, "text/html", "<h1>502 Bad Gateway</h1>"),
-        ("bastion-401-text", 401, "text/plain", "Unauthorized"),
-        ("tunneling-disabled", 400, "application/json", "Tunneling is disabled"),
-    ],
-)
-async def test_an_exchange_that_fails(world: World, fault: str, status: int, kind: str, words: str) -> None:
-    world.plane.faults.add(fault)
-    answer = await world.run(world.az.ask, world.az.form(VM, 22))
-    assert (answer.status_code, answer.headers["Content-Type"].split(";")[0]) == (status, kind)
-    assert words in answer.text
-    if kind != "application/json":
-        with pytest.raises(requests.JSONDecodeError):
-            answer.json()
-    world.plane.faults.clear()
-    await world.session()
-
-
-async def test_no_node_id(world: World) -> None:
-    world.plane.faults.add("no-node-id")
-    answer = await world.run(world.az.ask, world.az.form(VM, 22))
-    assert answer.status_code == 200 and "nodeId" not in answer.json()
-
-
-async def test_slow_token(world: World) -> None:
-    world.plane.faults.add("slow-token")
-    begin = time.monotonic()
-    await world.session()
-    assert time.monotonic() - begin >= 0.7
-
-
-async def test_no_upgrade_headers(world: World) -> None:
-    world.plane.faults.add("no-upgrade-headers")
-    tokens = await world.session()
-    with pytest.raises(websocket.WebSocketException, match="Invalid WebSocket Header"):
-        await world.run(world.az.open, tokens)
-    assert world.plane.counters.upgrades == 1
-    assert await world.run(world.az.delete, tokens) == 204
-
-
-async def test_rsv1(world: World) -> None:
-    world.plane.faults.add("rsv1")
-    _, socket_ = await world.opened()
-    with pytest.raises(websocket.WebSocketProtocolException, match="rsv"):
-        await world.run(echoed, socket_, b"x")
-    await world.run(world.az.hang_up, socket_)
-
-
-async def test_http_400_after_101(world: World) -> None:
-    world.plane.faults.add("http-400-after-101")
-    _, socket_ = await world.opened()
-    # "HT" is read as the head of a text frame of the client's kind, whose 84 masked bytes never come
-    with pytest.raises((websocket.WebSocketException, ssl.SSLError, ConnectionError)):
-        await world.run(socket_.recv)
-    await world.run(world.az.hang_up, socket_)
-
-
-async def test_silent_101(world: World) -> None:
-    world.plane.faults.add("silent-101")
-    tokens, socket_ = await world.opened()
-    socket_.settimeout(0.3)
-    with pytest.raises(websocket.WebSocketTimeoutException):
-        await world.run(echoed, socket_, b"x")
-    await world.run(socket_.shutdown)
-    assert await world.run(world.az.delete, tokens) == 204
-    await world.until(lambda counters: counters.open == 0)
-
-
-async def test_close_midstream(world: World) -> None:
-    _, socket_ = await world.opened()
-    assert await world.run(echoed, socket_, b"x" * 4096) == b"x" * 4096
-    world.plane.faults.add("close-midstream")
-    assert await world.run(echoed, socket_, b"little") == b"little"
-
-    def talk() -> None:
-        for _ in range(bastion_tunnel.CUT_AFTER // 4096):
-            socket_.send_binary(b"y" * 4096)
-        while socket_.recv():
-            pass
-
-    with pytest.raises((websocket.WebSocketException, ConnectionError, ssl.SSLError)):
-        await world.run(talk)
-    await world.run(world.az.hang_up, socket_)
-    await world.until(lambda counters: counters.open == 0)
-
-
-async def test_used_token(world: World) -> None:
-    world.plane.passing["used-token"] = 1
-    tokens = await world.session()
-    with pytest.raises(websocket.WebSocketBadStatusException) as refused:
-        await world.run(world.az.open, tokens)
-    assert refused.value.status_code == 401
-    await world.run(world.az.hang_up, await world.run(world.az.open, tokens))  # it happened once
-
-
-async def test_delete_404(world: World) -> None:
-    world.plane.faults.add("delete-404")
-    assert await world.run(world.az.delete, await world.session()) == 404
-    assert world.plane.counters.standing == 0
-
-
-async def test_delete_hangs(world: World) -> None:
-    world.plane.faults.add("delete-hangs")
-    tokens = await world.session()
-    with pytest.raises(requests.ReadTimeout):
-        await world.run(world.az.delete, tokens, timeout=0.3)
-    assert world.plane.counters.standing == 1
-    world.plane.faults.clear()
-    assert await world.run(world.az.delete, tokens) == 204
-
-
-async def test_one_session(world: World) -> None:
-    world.plane.faults.add("one-session")
-    late = await world.session()
-    _, socket_ = await world.opened()
-    answer = await world.run(world.az.ask, world.az.form(VM, 22))
-    assert answer.status_code == 400 and "one session" in answer.json()["message"]
-    with pytest.raises(websocket.WebSocketBadStatusException) as refused:
-        await world.run(world.az.open, late)
-    assert refused.value.status_code == 409
-    await world.run(world.az.hang_up, socket_)
-    await world.until(lambda counters: counters.open == 0)
-    await world.run(world.az.hang_up, await world.run(world.az.open, late))
-
-
-async def test_the_door_cuts_and_refuses(world: World) -> None:
-    _, socket_ = await world.opened()
-    assert await world.run(echoed, socket_, b"x") == b"x"
-    await world.plane.door.shut("test")
-    world.plane.door.cut_streams()
-    with pytest.raises((ConnectionError, websocket.WebSocketException)):
-        await world.run(socket_.recv)
-    with pytest.raises(requests.ConnectionError):
-        await world.session()
-    await world.run(world.az.hang_up, socket_)
-    await world.plane.door.unshut("test")
-    await world.session()
-    await asyncio.wait_for(world.echoes[0].wait_closed(), LIMIT)
-
-
-async def test_the_door_freezes(world: World) -> None:
-    tokens, socket_ = await world.opened()
-    world.plane.door.set_frozen(True)
-    with pytest.raises(requests.exceptions.Timeout):
-        await world.run(world.az.delete, tokens, timeout=0.3)
-    world.plane.door.set_frozen(False)
-    assert await world.run(echoed, socket_, b"thawed") == b"thawed"
-    await world.run(world.az.hang_up, socket_)
-
-
-def test_every_fault_is_driven_here() -> None:
-    source = Path(__file__).read_text(encoding="utf-8")
-    assert [name for name in bastion_faults.FAULTS if f'"{name}"' not in source] == []
-
-
 async def test_clients_do_not_trust_another_authority(world: World, tmp_path: Path) -> None:
     folder = tmp_path / "other"
     folder.mkdir()
@@ -625,3 +385,15 @@ async def test_a_client_that_does_not_read_holds_the_target_back(world: World) -
     assert await world.run(flood) < 64 * 1024 * 1024
     await world.run(world.az.hang_up, socket_)
     await world.until(lambda counters: counters.open == 0)
+
+
+async def test_no_token_comes_into_the_log(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    tokens, socket_ = await world.opened()
+    await world.run(world.az.hang_up, socket_)
+    await world.run(world.az.delete, tokens)
+    ours = [
+        record.getMessage() for record in caplog.records if record.name.split(".")[0] in ("app", "aiohttp", "asyncio")
+    ]
+    for secret in (TOKEN, tokens["authToken"], tokens["websocketToken"]):
+        assert not any(secret in message for message in ours)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from websocket._abnf import ABNF, continuous_frame, frame_buffer
 
 from app.lab.bastion_frames import RSV1, FrameDecoder, fragmented, head, message
-from app.lab.websocket import Broken, Op
+from app.lab.websocket import Broken, Op, unmask
 
 CLIENT_FRAMES = st.lists(
     st.one_of(
@@ -138,3 +138,9 @@ def test_a_reserved_bit_is_refused_by_the_published_library() -> None:
     assert wire[0] & RSV1
     with pytest.raises(websocket.WebSocketProtocolException):
         _read(wire)
+
+
+@given(size=st.integers(0, 20_000), key=st.binary(min_size=4, max_size=4))
+def test_a_mask_lies_over_every_byte(size: int, key: bytes) -> None:
+    data = bytes(number % 251 for number in range(size))
+    assert unmask(data, key) == bytes(byte ^ key[at % 4] for at, byte in enumerate(data))
