@@ -94,7 +94,8 @@ class BastionPlane:
         """Basic, Standard, Premium, Developer or QuickConnect; may be changed at any time."""
         self.faults: set[str] = set()
         self.passing: dict[str, int] = {}
-        """Faults that happen so many times more and then no longer: for the intermittent ones."""
+        """Faults that happen so many times more and then no longer, for the intermittent ones: those of an answer, not
+        those of a tunnel's frames."""
         self.counters = Counters()
         self.door: Door
         self._tls, self._accepts = tls, accepts
@@ -126,13 +127,13 @@ class BastionPlane:
 
     @property
     def port(self) -> int:
-        """The loopback port of its door: `dnsName` is `localhost:PORT`."""
+        """The loopback port of its door."""
         return self.door.port
 
     @property
     def host(self) -> str:
-        """What ARM returns as `dnsName`."""
-        return f"localhost:{self.port}"
+        """What ARM returns as `dnsName`. An address: `localhost` may first be one at which nothing listens."""
+        return f"{HOST}:{self.port}"
 
     def _is_on(self, fault: str) -> bool:
         if (times := self.passing.get(fault, 0)) > 0:
@@ -187,7 +188,7 @@ class BastionPlane:
             return web.Response(status=401, text="Unauthorized: the token could not be validated")
         if self._is_on("bastion-403"):
             return _error(403, "The client does not have authorization to perform action on the target resource")
-        if "tunneling-disabled" in self.faults or self.sku not in (*NATIVE_CLIENT, *DEVELOPER):
+        if self._is_on("tunneling-disabled") or self.sku not in (*NATIVE_CLIENT, *DEVELOPER):
             return _error(400, "Tunneling is disabled")  # the status is a guess; the words are the service's
         return None
 
