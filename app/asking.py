@@ -63,6 +63,8 @@ class DeviceCode(Record):
     code: str = field(repr=False)
     expires_at: float
     """POSIX seconds."""
+    says: str = ""
+    """What to do instead, when there is no code: a window of a browser has opened."""
 
 
 class Asker(Protocol):

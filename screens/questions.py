@@ -221,10 +221,12 @@ class DeviceCodeScreen(ModalScreen[None]):
         """Lay out."""
         with Vertical() as box:
             box.border_title = Content(f"Sign in: {clean_line(self._code.sign_in)}")
-            yield Static("Open this page in a browser, on any computer:", markup=False)
-            yield Static(Content.styled(clean_line(self._code.url), "bold"), markup=False, classes="url")
-            letters = "  ".join(clean_line(self._code.code))
-            yield Static(Content.styled(letters, "bold"), markup=False, classes="code")
+            if self._code.code:
+                yield Static("Open this page in a browser, on any computer:", markup=False)
+                yield Static(Content.styled(clean_line(self._code.url), "bold"), markup=False, classes="url")
+                yield Static(Content.styled(clean_line(self._code.code), "bold"), markup=False, classes="code")
+            else:
+                yield Static(Content(clean_line(self._code.says)), markup=False)
             yield Static("", markup=False, classes="left")
             yield Static("esc give up", markup=False, classes="keys")
 
@@ -235,5 +237,6 @@ class DeviceCodeScreen(ModalScreen[None]):
 
     def _count(self) -> None:
         left = max(int(self._code.expires_at - time.time()), 0)
-        text = f"Type the code there. It is good for {left // 60}:{left % 60:02} more."
-        self.query_one(".left", Static).update(Content(text if left else "The code has expired."))
+        what = "Type the code there. " if self._code.code else ""
+        text = f"{what}There are {left // 60}:{left % 60:02} left."
+        self.query_one(".left", Static).update(Content(text if left else "The time is over."))

@@ -101,8 +101,8 @@ class TerminalAsker:
             f"    {clean(code.url)}",
             f"and type this code, within {minutes} minutes:",
             f"    {clean(code.code)}",
-            "Waiting for it … (ctrl+c gives up)",
         ]
+        lines = [*(lines if code.code else [clean(code.says)]), "Waiting for it … (ctrl+c gives up)"]
         try:
             await in_own_thread(lambda: show("\n".join(lines) + "\n"), name="device code")
         except OSError:

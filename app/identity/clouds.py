@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.profiles.model import Cloud
-from app.records import Record
+from app.profiles.model import AksCluster, ArcCluster, Cloud, Profile
+from app.records import Record, replace
 
 AKS_SERVER_APP = "6dae42f8-4368-4678-94ff-3960e28e3630"
 """The application id of every AKS API server, the same in all clouds (Azure/kubelogin, concepts/aks)."""
@@ -57,3 +57,19 @@ def endpoints(cloud: Cloud) -> CloudEndpoints:
         suffixes.get("arm-scope", f"{manager}//.default" if custom else base.arm_scope),
         cloud.aks_scope or base.aks_scope, suffixes.get("ssh-scope", None if custom else base.ssh_scope), cloud.ca_file,
     )  # fmt: skip
+
+
+def profile_endpoints(profile: Profile) -> CloudEndpoints:
+    """The endpoints as a profile uses them.
+
+    Its own `ca-file` stands in for the cloud's where the cluster comes from ARM, and with it its own CA.
+    """
+    found = endpoints(profile.cloud)
+    if found.ca_file is None and profile.ca_file is not None and isinstance(profile.cluster, AksCluster | ArcCluster):
+        return replace(found, ca_file=profile.ca_file)
+    return found
+
+
+def is_built_in(cloud: CloudEndpoints) -> bool:
+    """Whether its authority is one of Microsoft's own clouds."""
+    return cloud.authority in {known.authority for known in BUILT_IN.values()}
