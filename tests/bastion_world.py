@@ -97,7 +97,7 @@ async def bastion_world(folder: Path) -> AsyncIterator[World]:
     ):
         ports: dict[int, Reach] = {22: to(one), 23: to(other), 24: closed}
         plane = BastionPlane(
-            certificates.server_context(), {TOKEN: "somebody"}.get, {VM: ports}, addresses={"10.0.0.4": ports}
+            certificates.server_context(), {TOKEN: "somebody"}.get, {VM: ports, AKS: {443: to(one)}}, addresses={"10.0.0.4": ports}
         )
         with ThreadPoolExecutor(THREADS) as pool:
             async with plane:

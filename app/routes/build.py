@@ -14,7 +14,7 @@ from app.text import clean
 if TYPE_CHECKING:
     from app.routes.context import RouteContext
 
-_LATER = {BastionHop: "Bastion", InvokeHop: "command invoke"}
+_LATER: dict[type[HopSpec], str] = {InvokeHop: "command invoke"}
 
 
 def check_built(profile: Profile) -> None:
@@ -64,6 +64,10 @@ def _hop(profile: Profile, spec: HopSpec, target: tuple[str, int] | None, contex
         return NetworkDial(spec, target=target)
     if isinstance(spec, ProxyHop):
         return ProxyDial(spec.proxy)
+    if isinstance(spec, BastionHop):
+        from app.routes.bastion import BastionDial
+
+        return BastionDial(spec, context or _nobody(), profile, profile.cluster)
     assert isinstance(spec, SshHop), "check_built refuses the others"
     from app.routes.ssh import SshDial
 

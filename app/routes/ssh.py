@@ -98,7 +98,7 @@ class SshDial:
         for server in order:
             limit = self.limits.connect if server is order[-1] else self.limits.alternative
             try:
-                return await connect(self, server, through, limit)
+                return await self._through_any(connect, server, through, limit)
             except JumpdeckError as error:
                 if not error.transient:
                     raise
@@ -110,6 +110,15 @@ class SshDial:
             "; ".join(f"{server.at}: {error.title[:1].lower()}{error.title[1:]}" for server, error in failed),
             failed[0][1].hint, code="JD-SSH-NO-SERVER", recovery=Recovery.TRANSIENT,
         ) from failed[0][1]  # fmt: skip
+
+    async def _through_any(self, connect: Connect, server: Endpoint, through: Dialer, limit: float) -> SshDialer:
+        """Connect by what is below, which may itself have alternatives and take its time to open a stream."""
+        while True:
+            try:
+                return await connect(self, server, through, limit + getattr(through, "dial_limit", 0.0))
+            except JumpdeckError as error:
+                if not error.transient or not getattr(through, "next_target", _none_left)():
+                    raise
 
     def _order(self) -> tuple[Endpoint, ...]:
         """In the profile's order, beginning after the one that was lost last."""
@@ -124,9 +133,9 @@ class SshDial:
             return where
         return f"{where}, server {self.servers.index(server) + 1} of {len(self.servers)}"
 
-    def alias(self, server: Endpoint) -> str:
-        """The name under which trust is kept when the address says nothing: the VM behind a local tunnel (S-04)."""
-        return alias_of(server.host, self.spec.vm)
+    def alias(self, server: Endpoint, through: Dialer) -> str:
+        """The name under which trust is kept when the address says nothing: the VM behind a tunnel (S-04)."""
+        return getattr(through, "trusted_as", "") or alias_of(server.host, self.spec.vm)
 
 
 def endpoint(text: str, user: str | None = None) -> Endpoint:
@@ -151,6 +160,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost" or host.lower().endswith(".localhost")
+
+
+def _none_left() -> bool:
+    """What is below has one way only."""
+    return False
 
 
 def _load() -> Connect:

@@ -184,7 +184,8 @@ async def connect(hop: SshDial, server: Endpoint, through: Dialer, limit: float)
     """Log in at one server; asks about an unknown host key. `limit`: seconds to an agreed key. Raises JumpdeckError."""
     before = _through(through) if isinstance(through, Connection) else ""
     login = await prepare_login(
-        hop.spec, server.user, server.host, server.port, hop.context, before=before, alias=hop.alias(server)
+        hop.spec, server.user, server.host, server.port, hop.context, before=before,
+        alias=hop.alias(server, through),
     )  # fmt: skip
     try:
         return await _until_known(_Attempt(hop, server, through, login, limit))
@@ -195,9 +196,10 @@ async def connect(hop: SshDial, server: Endpoint, through: Dialer, limit: float)
 async def _until_known(attempt: _Attempt) -> SshDialer:
     """Connect; once more without certificates when one was no good, and once more when the person trusts the key."""
     hop, server = attempt.hop, attempt.server
+    alias = hop.alias(server, attempt.through)
     wanted = Server(
-        profile=hop.profile, host=server.host, port=server.port, alias=hop.alias(server), policy=hop.policy,
-        pin=hop.spec.host_key, vm=hop.spec.vm,
+        profile=hop.profile, host=server.host, port=server.port, alias=alias, policy=hop.policy,
+        pin=hop.spec.host_key, vm=hop.spec.vm or (alias.removeprefix("vm:") or None),
     )  # fmt: skip
     check = await asyncio.to_thread(hop.context.host_keys.check_for, wanted)
     asked = False
