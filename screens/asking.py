@@ -63,6 +63,12 @@ class ConsoleAsker:
 
         await self._ask(DeviceCodeScreen(code))
 
+    async def ask_look(self, profile: str) -> bool:
+        """Whether a profile by command invoke may be looked at, at the price of a pod each time."""
+        from screens.dialogs import LookScreen
+
+        return await self._ask(LookScreen(profile)) is True
+
     def tell(self, server: str, text: str) -> None:
         """A banner: its first line for a moment; the route's page keeps all of it."""
         first = next((line for line in clean_block(text).splitlines() if line.strip()), "")

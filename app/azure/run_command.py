@@ -17,12 +17,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from app.azure.aks import API_VERSION, Cluster, diagnose, read_cluster
 from app.azure.context import Azure
 from app.errors import JumpdeckError, Recovery, RouteError, UsageError
+from app.profiles.model import InvokeHop
 from app.records import Record
 from app.text import clean, prose
 
-API_VERSION = "2026-08-01"
 WAIT_LIMIT = 3_600.0
 """Seconds that a command's end is waited for. The Azure CLI gives up after 300, while the command goes on: charts with
 hooks and waits take a quarter of an hour."""
@@ -49,14 +50,6 @@ class CommandResult(Record):
     seconds: float
 
 
-class InvokeTarget(Record):
-    """What ARM says of the cluster before a command is sent."""
-
-    name: str
-    entra: bool
-    """Whether commands run as the person, by a token that goes along; else they run as the cluster's administrator."""
-
-
 class RunCommand:
     """Commands for one cluster, by its ARM id. Every method raises JumpdeckError only."""
 
@@ -64,27 +57,17 @@ class RunCommand:
         self._azure, self._cluster = azure, cluster
         self._wait_limit, self._poll = wait_limit, poll
         self.name = clean(cluster.rpartition("/")[2])
-        self._target: InvokeTarget | None = None
+        self._target: Cluster | None = None
 
-    async def look(self) -> InvokeTarget:
+    async def look(self) -> Cluster:
         """Read the cluster from ARM: it must run, with run command allowed. Sends no command.
 
-        Raises RouteError (JD-INVOKE-STOPPED, JD-INVOKE-DISABLED) and what ARM raises.
+        Raises RouteError (JD-AKS-STOPPED, JD-INVOKE-DISABLED) and what ARM raises.
         """
-        found = await self._azure.arm.get(self._cluster, API_VERSION)
-        properties = _table(found.get("properties"))
-        power = str(_table(properties.get("powerState")).get("code") or "Running")
-        if power.lower() != "running":
-            raise RouteError(
-                f"{self.name} is stopped", f"power state {clean(power)}",
-                f"Start it: az aks start --ids {clean(self._cluster)}", code="JD-INVOKE-STOPPED", layer=LAYER,
-            )  # fmt: skip
-        if _table(properties.get("apiServerAccessProfile")).get("disableRunCommand") is True:
-            raise _disabled(self.name, "disableRunCommand is set on the cluster")
-        self._target = InvokeTarget(
-            clean(str(found.get("name") or self.name)), _table(properties.get("aadProfile")).get("managed") is True
-        )
-        return self._target
+        found = await read_cluster(self._azure.arm, self._cluster)
+        diagnose(found, (InvokeHop(),))
+        self._target = found
+        return found
 
     async def run(
         self, command: str, *, files: Mapping[str, bytes] | None = None, told: Told | None = None

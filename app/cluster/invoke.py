@@ -32,7 +32,8 @@ COST = "Each look makes a pod in the cluster (namespace aks-command) and takes s
 class InvokeReader:
     """Reads through command invoke, each thing once when asked. Every method raises JumpdeckError only.
 
-    It has the methods of `ClusterReader`; what there is a stream is a snapshot here. `told` hears what is waited for.
+    It has the methods of `ClusterReader`; what there is a stream is a snapshot here. `told` hears what is waited for,
+    and an empty text when that is over.
     """
 
     live: Literal[False] = False
@@ -118,7 +119,11 @@ class InvokeReader:
         """Run kubectl commands, all in one pod, and put that on record. Raises what keeps them from running."""
         script = Script(commands)
         recorded(self.profile.name, commands[0], script.line)
-        result = await self._command.run(script.line, told=self.told)
+        try:
+            result = await self._command.run(script.line, told=self.told)
+        finally:
+            if self.told is not None:
+                self.told("")
         return script.parts(result.output, result.exit_code, cut=result.cut)
 
 

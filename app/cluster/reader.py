@@ -1,25 +1,30 @@
 """What the console and the command line read of a cluster, in one place.
 
-The API server is the only backing today; command invoke (no stream, only snapshots on demand) becomes the second.
+This one reads the API server; `app.cluster.invoke` is its like for command invoke (no stream, snapshots on demand).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from app.dialer import Link
 from app.profiles.model import Profile
 from app.rows import EventRow, PodRow
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from app.cluster.api import ApiClient
     from app.cluster.log_follow import LogFollow, LogRequest
     from app.cluster.pods import PodScope, PodWatch
-    from app.cluster.tail import Tail, TailQuery
+    from app.cluster.tail import Tail, TailNews, TailQuery
 
 
 class ClusterReader:
     """Reads through one session. Every method raises JumpdeckError only; modules are loaded when first needed."""
+
+    live: Literal[True] = True
+    """Watches and follows go on by themselves."""
 
     def __init__(self, api: ApiClient, link: Link, profile: Profile, namespace: str) -> None:
         self.api = api
@@ -44,11 +49,11 @@ class ClusterReader:
 
         return LogFollow(self.api, self.link, request)
 
-    def tail(self, query: TailQuery) -> Tail:
-        """The logs of many pods, new ones joining."""
+    def tail(self, query: TailQuery, news: Callable[[TailNews], None] | None = None) -> Tail:
+        """The logs of many pods, new ones joining. `news` hears what is not a line."""
         from app.cluster.tail import Tail
 
-        return Tail(self.api, self.link, query)
+        return Tail(self.api, self.link, query, news)
 
     async def events(self, namespace: str, *, about: PodRow | None = None) -> list[EventRow]:
         """Events of a namespace, or of one pod, oldest first."""
