@@ -125,9 +125,10 @@ def _check(cluster: Cluster, via: tuple[HopSpec, ...], public: bool) -> None:
         raise _error(cluster, "JD-AKS-STOPPED", "The cluster is stopped", "its nodes and API server are switched off",
                      f"Start it (it takes minutes): az aks start {_names(cluster)}")  # fmt: skip
     if cluster.run_command_disabled and any(isinstance(hop, InvokeHop) for hop in via):
+        change = f"az aks update {_names(cluster)} --enable-run-command"
         raise _error(cluster, "JD-INVOKE-DISABLED", "The cluster does not take commands through Azure",
                      "run command is disabled (disableRunCommand)",
-                     f"Use another way in, or allow it: az aks update {_names(cluster)} --enable-run-command")  # fmt: skip
+                     f"Use another way in, or allow it: {change}")  # fmt: skip
     if public and cluster.private and not cluster.fqdn:
         raise _error(cluster, "JD-AKS-NO-PUBLIC-NAME", "The cluster has no public name",
                      'the profile says fqdn = "public"',

@@ -64,7 +64,7 @@ def check_bastion(
     """Raise RouteError when the host cannot carry what is wanted.
 
     `cluster`: an AKS API server; `by_address`: a bare IP; `one_session`: a single connection to a VM, which a Developer
-    host carries. Codes: JD-BASTION-DEVELOPER, -SKU, -STATE, -TUNNELING, -IP-CONNECT, -NO-NAME.
+    host carries. Codes: JD-BASTION-DEVELOPER, -SKU, -STATE, -TUNNELING, -IP-CONNECT, -NO-ADDRESS.
     """
     _check_sku(bastion, cluster=cluster, one_session=one_session)
     _check_state(bastion)
@@ -78,7 +78,7 @@ def check_bastion(
                      "IP-based connection (enableIpConnect) is not on",
                      f"Name the VM's ARM id as target, or switch it on: {change}")  # fmt: skip
     if not bastion.dns_name:
-        raise _error(bastion, "JD-BASTION-NO-NAME", "The Bastion has no address", "ARM names no dnsName",
+        raise _error(bastion, "JD-BASTION-NO-ADDRESS", "The Bastion has no address", "ARM names no dnsName",
                      "A private-only Bastion, or one that is being made: look at it in the Azure portal.")  # fmt: skip
 
 

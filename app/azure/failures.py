@@ -6,6 +6,7 @@ providers), `{"message"}`, and HTML or plain text from what stands before ARM (p
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import ssl
@@ -287,3 +288,16 @@ def _os_words(error: Any) -> str:
 
 def _error(code: str, title: str, detail: str, hint: str, recovery: Recovery) -> RouteError:
     return RouteError(title, detail, hint, code=code, layer=LAYER, recovery=recovery)
+
+
+def tenant_of(token: str) -> str:
+    """The tenant that a JWT says it is of (`tid`), read without checking it: only to say why it was refused."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return ""
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (ValueError, RecursionError):
+        return ""
+    tenant = claims.get("tid") if isinstance(claims, dict) else None
+    return tenant if isinstance(tenant, str) else ""

@@ -1,4 +1,4 @@
-"""Reads values out of ARM's objects. Any field may be missing: absent, null and of the wrong type all mean "not said"."""
+"""Reads values out of ARM's objects. Any may be missing: absent, null and of the wrong type all mean "not said"."""
 
 from __future__ import annotations
 

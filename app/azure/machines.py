@@ -80,9 +80,9 @@ def stopped(found: tuple[Machine, ...], targets: tuple[str, ...]) -> RouteError:
     told = ", ".join(f"{clean(one.name)} is {clean(one.power)}" for one in found[:6])
     start = f"az vm start --ids {clean(found[0].id)}"
     if part_of(found[0].id, "virtualMachineScaleSets"):
-        names = (("name", "virtualMachineScaleSets"), ("resource-group", "resourceGroups"),
-                 ("subscription", "subscriptions"))  # fmt: skip
-        words = " ".join(f"--{option} {clean(part_of(found[0].id, kind))}" for option, kind in names)
+        options = (("name", "virtualMachineScaleSets"), ("resource-group", "resourceGroups"),
+                   ("subscription", "subscriptions"))  # fmt: skip
+        words = " ".join(f"--{option} {clean(part_of(found[0].id, kind))}" for option, kind in options)
         start = f"az vmss start {words}"
     title = "The target is stopped" if len(found) == 1 else "All targets are stopped"
     return RouteError(title, told, f"Start it: {start}", code="JD-BASTION-TARGET-STOPPED", layer="hop",

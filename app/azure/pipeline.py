@@ -155,7 +155,7 @@ class TokenPolicy(Policy):
                 "The token cannot be sent", "it is empty or has characters that no token has", "Sign in again.",
                 code="JD-SIGN-IN-TOKEN-FORM", recovery=Recovery.NEEDS_PERSON,
             )  # fmt: skip
-        call.tenant = tenant_of(value)
+        call.tenant = failures.tenant_of(value)
         request.http_request.headers["Authorization"] = f"Bearer {value}"
         try:
             return await self.next.send(request)
@@ -267,16 +267,3 @@ def claims_of(challenge: str) -> str | None:
         return claims if isinstance(json.loads(claims), dict) else None
     except (binascii.Error, ValueError, RecursionError):
         return None
-
-
-def tenant_of(token: str) -> str:
-    """The tenant that a JWT says it is of (`tid`), read without checking it: only to say why it was refused."""
-    parts = token.split(".")
-    if len(parts) != 3:
-        return ""
-    try:
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    except (ValueError, RecursionError):
-        return ""
-    tenant = claims.get("tid") if isinstance(claims, dict) else None
-    return tenant if isinstance(tenant, str) else ""

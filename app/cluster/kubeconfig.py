@@ -130,12 +130,32 @@ def load(paths: Sequence[Path]) -> Kubeconfig:
     merged = Kubeconfig()
     found = [path for path in paths if path.exists()] if len(paths) > 1 else list(paths)
     for path in found or list(paths)[:1]:
-        _merge(merged, path.expanduser())
+        path = path.expanduser()
+        _merge(merged, path, read_private(path, limit=MAX_YAML_BYTES, what="kubeconfig", shared=True))
     return merged
 
 
-def _merge(merged: Kubeconfig, path: Path) -> None:
-    data = read_private(path, limit=MAX_YAML_BYTES, what="kubeconfig", shared=True)
+def from_network(data: bytes, name: str) -> Kubeconfig:
+    """A kubeconfig that a service sent; `name` says whose it is in errors. Raises ProfileError.
+
+    It may name no file of this computer: the service would learn what stands in it.
+    """
+    path = Path(clean(name).replace(os.sep, "_"))
+    found = Kubeconfig()
+    _merge(found, path, data)
+    for section in (found.clusters, found.users):
+        for entry, held in section.items():
+            for field in _FILE_FIELDS:
+                if held.fields.get(field):
+                    raise _error(path, f"{clean(entry)}: {field}", "it names a file of this computer, which nothing "
+                                 "that comes over the network may", "Ask whoever runs the service.")  # fmt: skip
+    return found
+
+
+_FILE_FIELDS = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
+
+
+def _merge(merged: Kubeconfig, path: Path, data: bytes) -> None:
     root = load_yaml(data, f"kubeconfig {shown(path)}")
     if root is None:
         root = {}
