@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from app.secret_store import SecretStore
     from app.secrets import Secret
 
-KINDS = ("password", "passphrase", "token")
+KINDS = ("password", "passphrase", "token", "client-secret", "client-certificate")
 INPUT_LIMIT = 64 * 1024
 """Bytes read from a pipe; the store takes less and says so."""
-_NAME_HELP = "password [USER@]HOST[:PORT], passphrase KEYFILE, token PROFILE, or a PROFILE that needs one secret"
+_NAME_HELP = (
+    "password [USER@]HOST[:PORT], passphrase KEYFILE, token PROFILE, client-secret or client-certificate CLIENT_ID, "
+    "or a PROFILE that needs one secret"
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -111,7 +114,25 @@ def _name(kind: str, what: str) -> str:
         from app.secrets import passphrase_name
 
         return passphrase_name(_existing(Path(what).expanduser()))
+    if kind in ("client-secret", "client-certificate"):
+        return _of_application(kind, what)
     return _token(what)
+
+
+def _of_application(kind: str, client_id: str) -> str:
+    import re
+
+    from app.errors import UsageError
+    from app.profiles import patterns
+    from app.secrets import client_certificate_name, client_secret_name
+    from app.text import clean
+
+    if not re.fullmatch(patterns.GUID, client_id):
+        raise UsageError(
+            f"`{clean(client_id)}` is no application id", "00000000-0000-0000-0000-000000000000 is its form",
+            "It is the client-id of the sign-in.", code="JD-USAGE-SECRET",
+        )  # fmt: skip
+    return client_secret_name(client_id) if kind == "client-secret" else client_certificate_name(client_id)
 
 
 def _password(what: str) -> str:
@@ -175,11 +196,14 @@ def _token(what: str) -> str:
 def secrets_of(profile: Profile) -> list[str]:
     """Names of the secrets that the way into a profile's cluster may need."""
     from app.profiles.model import ArcCluster, ServerCluster, SshHop
-    from app.secrets import passphrase_name, token_name
+    from app.secrets import client_secret_name, passphrase_name, token_name
 
     cluster = profile.cluster
     by_token = isinstance(cluster, ServerCluster | ArcCluster) and cluster.auth == "token"
     names = [token_name(profile.name)] if by_token else []
+    sign_in = profile.sign_in
+    if sign_in is not None and sign_in.kind == "service-principal" and sign_in.client_id:
+        names.append(client_secret_name(sign_in.client_id))
     for hop in profile.via:
         if isinstance(hop, SshHop):
             if hop.password:
@@ -239,7 +263,7 @@ async def _typed_secret(name: str, no_input: bool) -> Secret:
                       code="JD-SECRET-NEEDED", layer="secret")  # fmt: skip
 
 
-_OF = {"password": "of", "passphrase": "of", "token": "for"}
+_OF = {"password": "of", "passphrase": "of", "token": "for", "client-secret": "of", "client-certificate": "of"}
 
 
 async def _piped_secret() -> Secret:
