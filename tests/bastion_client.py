@@ -52,9 +52,14 @@ class FakeArm:
     def __init__(self, documents: dict[str, dict[str, Any]]) -> None:
         self.documents = {name.lower(): document for name, document in documents.items()}
         self.asked: list[str] = []
+        self.power: dict[str, str] = {}
+        """By the machine's name; those not named run."""
 
     async def get(self, path: str, api_version: str, params: dict[str, str] | None = None) -> dict[str, Any]:
         self.asked.append(path)
+        if path.lower().endswith("/instanceview"):
+            name = path.lower().removesuffix("/instanceview").rpartition("/")[2]
+            return {"statuses": [{"code": f"PowerState/{self.power.get(name, 'running')}"}]}
         found = self.documents.get(path.lower())
         if found is None:
             raise JumpdeckError("not there", code="JD-ARM-NOT-FOUND", layer="arm")

@@ -117,6 +117,11 @@ class Sessions:
         session.used = True
         return session
 
+    def without_node(self, auth_token: str) -> bool:
+        """Whether the client of a standing session was told of no node."""
+        session = self._standing.get(auth_token)
+        return session is not None and not session.node_id
+
     def delete(self, auth_token: str, node_id: str) -> bool:
         """End a session and its tunnel; False when there is none at that node."""
         session = self._standing.get(auth_token)

@@ -4,33 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Awaitable, Hashable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
-from app.errors import ProfileError, Recovery, RouteError
+from app.azure.bastions import Bastion, check_bastion, read_bastion
+from app.azure.machines import running_machines
+from app.cluster.failures import deadline
+from app.errors import JumpdeckError, ProfileError, Recovery, RouteError
 from app.outbound import choose_proxy, make_trust
 from app.profiles.model import AksCluster, BastionHop, Cluster, Profile
-from app.routes import bastion_failures
 from app.routes.bastion_dialer import BastionDialer, BastionLimits, BastionWay
-from app.routes.bastion_failures import Where
 from app.routes.bastion_http import BastionHttp, Place
-from app.routes.bastion_tokens import BastionTokens, Target
+from app.routes.bastion_tokens import AccessTokens, BastionTokens, Target, by_address
 from app.routes.context import RouteContext
 from app.routes.direct import DirectDialer
 from app.routes.websocket_frames import FRAME_SIZE
+from app.tasks import TaskOwner
 from app.text import clean
 
 if TYPE_CHECKING:
+    import ssl
+
     from app.azure.context import Azure
     from app.dialer import Dialer
     from app.identity.identity import AccessToken
 
-API_PORT = 443
-"""Where every managed cluster's API server is."""
+API_PORT = HTTPS_PORT = 443
+"""Where every managed cluster's API server is, and a Bastion's data plane unless its name has a port."""
 TRUST_LIMIT = 20.0
 """Seconds to read the trust store; a cold disk or a virus scanner takes a few."""
 _PLACE = r"([A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?)(?::([0-9]{1,5}))?"
+T = TypeVar("T")
 
 
 class BastionDial:
@@ -61,18 +66,25 @@ class BastionDial:
         if self.context.azure is None:
             raise _no_azure(self.profile.name)
         azure = await self.context.azure()
-        async with asyncio.timeout(TRUST_LIMIT):
-            trust = await asyncio.to_thread(make_trust, azure.endpoints.ca_file)
-        place = await self._place(azure)
+        trust, bastion, targets = await self._read(azure)
+        place = place_of(bastion)
         http = BastionHttp(self._way_out(through, place.host), place, trust, dial_limit=self.limits.dial)
         dialer = BastionDialer(
-            BastionWay(self.name, self.spec.bastion, self._targets(), bool(self.spec.target)), through, http,
+            BastionWay(self.name, self.spec.bastion, targets, bool(self.spec.target)), through, http,
             BastionTokens(http, _tokens(azure)), self.limits, frame_size=self.frame_size,
         )  # fmt: skip
         try:
             yield dialer
         finally:
             await dialer.aclose()
+
+    async def _read(self, azure: Azure) -> tuple[ssl.SSLContext, Bastion, tuple[Target, ...]]:
+        """What is trusted, the host and its targets: side by side. The first failure ends the others."""
+        async with TaskOwner(f"bastion {self.name}") as owner:
+            trust = owner.spawn(_told(_trust(azure)), name="trust")
+            host = owner.spawn(_told(self._host(azure)), name="host")
+            targets = owner.spawn(_told(self._targets(azure)), name="targets")
+            return _good(await trust), _good(await host), _good(await targets)
 
     def _resources(self) -> tuple[str, ...]:
         if self.spec.target:
@@ -85,9 +97,16 @@ class BastionDial:
             )  # fmt: skip
         return (self.cluster.aks,)
 
-    def _targets(self) -> tuple[Target, ...]:
-        port = self.spec.port or (0 if self.spec.target else API_PORT)
-        return tuple(Target(resource, port, _name(resource)) for resource in self._resources())
+    async def _targets(self, azure: Azure) -> tuple[Target, ...]:
+        """Where streams may go, those that run first. Port 0: the one that is asked for."""
+        resources, port = self._resources(), self.spec.port or 0
+        if not self.spec.target:
+            return (Target(resources[0], port or API_PORT, _name(resources[0])),)
+        addresses = [resource for resource in resources if not resource.startswith("/")]
+        if addresses:
+            return tuple(by_address(self.spec.bastion, address, port) for address in addresses)
+        running = await running_machines(azure.arm, resources)
+        return tuple(Target(machine.id, port, _name(machine.id)) for machine in running)
 
     def _way_out(self, through: Dialer, host: str) -> Dialer:
         """Straight from this computer the web proxy of its environment applies; behind a hop there is none."""
@@ -97,28 +116,46 @@ class BastionDial:
 
         return ProxyDialer(through, proxy)
 
-    async def _place(self, azure: Azure) -> Place:
-        document = await azure.arm.get(self.spec.bastion, "2024-01-01")
-        properties: dict[str, Any] = document.get("properties") or {}
-        where = Where(self.name, self.spec.bastion, ", ".join(map(_name, self._resources())))
-        if not properties.get("enableTunneling"):
-            raise bastion_failures.tunneling_disabled(where, str(where))
-        return place_of(str(properties.get("dnsName") or ""), where)
+    async def _host(self, azure: Azure) -> Bastion:
+        bastion = await read_bastion(azure.arm, self.spec.bastion)
+        named = any(not resource.startswith("/") for resource in self.spec.target)
+        check_bastion(bastion, cluster=not self.spec.target, by_address=named)
+        return bastion
 
 
-def place_of(dns_name: str, where: Where) -> Place:
-    """Host and port of a `dnsName`. Raises RouteError when ARM returns none that can be used."""
-    found = re.fullmatch(_PLACE, dns_name)
-    if found is None or not 0 < int(found[2] or API_PORT) < 65_536:
+async def _trust(azure: Azure) -> ssl.SSLContext:
+    async with deadline(TRUST_LIMIT, "reading certificates"):
+        return await asyncio.to_thread(make_trust, azure.endpoints.ca_file)
+
+
+async def _told(reading: Awaitable[T]) -> T | JumpdeckError:
+    """What was read, or why not: a failure is the reader's to raise, in the order in which it asks."""
+    try:
+        return await reading
+    except JumpdeckError as error:
+        return error
+
+
+def _good(told: T | JumpdeckError) -> T:
+    if isinstance(told, JumpdeckError):
+        raise told
+    return told
+
+
+def place_of(bastion: Bastion) -> Place:
+    """Host and port of the data plane. Raises RouteError when ARM's name for it cannot be used."""
+    found = re.fullmatch(_PLACE, bastion.dns_name)
+    if found is None or not 0 < int(found[2] or HTTPS_PORT) < 65_536:
         raise RouteError(
-            "ARM names no address of the Bastion", f"{where}: dnsName is {clean(dns_name[:100])!r}",
-            "Is it still being made? Look at it in the portal.", code="JD-BASTION-NO-ADDRESS",
+            "The Bastion's address cannot be used",
+            f"{bastion.label}: ARM says dnsName is {clean(bastion.dns_name[:100])!r}",
+            "Is it still being made? Look at it in the Azure portal.", code="JD-BASTION-NO-NAME",
             recovery=Recovery.TRANSIENT,
         )  # fmt: skip
-    return Place(found[1], int(found[2] or API_PORT))
+    return Place(found[1], int(found[2] or HTTPS_PORT))
 
 
-def _tokens(azure: Azure) -> Any:
+def _tokens(azure: Azure) -> AccessTokens:
     async def token(fresh: bool) -> AccessToken:
         return await azure.identity.token(azure.endpoints.arm_scope, fresh=fresh)
 

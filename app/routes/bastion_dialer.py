@@ -27,6 +27,8 @@ WAIT_MAX = 10.0
 DELETES = 8
 """Deletions under way at once: fifty streams that end together do not open fifty connections."""
 DELETE_TRIES = 3
+ADDRESS_PORTS = (22, 3389)
+"""To bare addresses the published client lets these two through; nobody has shown that the service takes others."""
 
 _log = logging.getLogger(__name__)
 
@@ -82,6 +84,7 @@ class BastionDialer:
         self._note, self._frame_size = note, frame_size
         self._owner = TaskOwner(f"bastion {way.bastion}")
         self._streams: set[BastionStream] = set()
+        self._opening: set[asyncio.Task[None]] = set()
         self._traffic = Traffic()
         self._since = time.time()
         self._at = self._tried = 0
@@ -106,18 +109,30 @@ class BastionDialer:
             ended=self._streams.discard,
         )  # fmt: skip
         self._streams.add(stream)
+        opening = spawn(self._carry(stream, target), name=f"bastion {self._where(target)}: open")
+        opening.add_done_callback(_take_note)
+        self._opening.add(opening)
         try:
-            await self._carry(stream, target)
+            await asyncio.wait({opening})
+            if opening.cancelled():
+                raise bastion_failures.closed(self._way.bastion)
+            opening.result()
         except BaseException:
+            opening.cancel()
             stream.abort()
             raise
+        finally:
+            self._opening.discard(opening)
         self._tried = 0
         stream.open(factory)
         return stream
 
     def _target(self, port: int) -> Target:
         chosen = self._way.targets[self._at]
-        return chosen if chosen.port else Target(chosen.resource, port, chosen.name, chosen.hostname)
+        target = chosen if chosen.port else Target(chosen.resource, port, chosen.name, chosen.hostname)
+        if target.hostname and target.port not in ADDRESS_PORTS:
+            raise bastion_failures.wrong_port(self._where(target))
+        return target
 
     def _where(self, target: Target) -> Where:
         return Where(self._way.bastion, self._way.bastion_id, f"{target.name} port {target.port}")
@@ -281,7 +296,8 @@ class BastionDialer:
     def trusted_as(self) -> str:
         """The name under which the keys of the SSH server behind it are trusted: the target's, not an address."""
         target = self._way.targets[self._at]
-        return f"vm:{target.resource.lower()}" if self._way.speaks_first else ""
+        kind = "ip" if target.hostname else "vm"
+        return f"{kind}:{target.resource.lower()}" if self._way.speaks_first else ""
 
     @property
     def target(self) -> Target:
@@ -324,11 +340,14 @@ class BastionDialer:
     async def aclose(self) -> None:
         """End every stream and delete every session, as far as the limit goes."""
         self._closed = True
+        for opening in tuple(self._opening):
+            opening.cancel()
         for stream in tuple(self._streams):
             stream.abort()
         for carriage in tuple(self._standing):
             carriage.release()
         await self._owner.aclose()
+        await asyncio.sleep(0)  # what was cancelled hands over its sessions
         due = asyncio.get_running_loop().time() + self._limits.close
         while self._ends and (left := due - asyncio.get_running_loop().time()) > 0:
             await asyncio.wait(tuple(self._ends), timeout=left)

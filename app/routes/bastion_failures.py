@@ -140,6 +140,12 @@ def cut_early(where: Where, why: str, tries: int) -> RouteError:
                   "Does the target listen at that port? It is tried again.", Recovery.TRANSIENT)  # fmt: skip
 
 
+def wrong_port(where: Where) -> RouteError:
+    """A port that IP connect does not have."""
+    return _route("JD-BASTION-IP-PORT", "A Bastion connects to addresses at ports 22 and 3389 only", str(where),
+                  "Name the VM's ARM id as target: then every port is open to you.")  # fmt: skip
+
+
 def out_of_time(where: Where, seconds: float) -> RouteError:
     """All tries together took too long."""
     return _route("JD-BASTION-SLOW", "The Bastion takes too long to open a stream",

@@ -199,7 +199,7 @@ async def _until_known(attempt: _Attempt) -> SshDialer:
     alias = hop.alias(server, attempt.through)
     wanted = Server(
         profile=hop.profile, host=server.host, port=server.port, alias=alias, policy=hop.policy,
-        pin=hop.spec.host_key, vm=hop.spec.vm or (alias.removeprefix("vm:") or None),
+        pin=hop.spec.host_key, vm=hop.spec.vm or (alias[3:] if alias.startswith("vm:") else None),
     )  # fmt: skip
     check = await asyncio.to_thread(hop.context.host_keys.check_for, wanted)
     asked = False
