@@ -127,7 +127,7 @@ class ArmServer:
     def _read(self, request: web.Request, path: str) -> web.Response:
         if path.startswith(_RESULTS):
             done, body = self.invoke.result(path.removeprefix(_RESULTS))
-            return self._result(body["id"]) if not done else web.json_response(body)
+            return web.json_response(body) if done else self._not_done(body["id"], body)
         items = self._items(request, path)
         if items is not None:
             return self._page(request, items)
@@ -197,7 +197,7 @@ class ArmServer:
             return self._credential(request, action)
         if arm_id == CLUSTER.lower() and action == "runcommand":
             name = self.invoke.start(await _body(request))
-            return self._result(name)
+            return self._not_done(name)
         if arm_id == JIT_POLICY.lower() and action == "initiate" and "jit-no-policy" not in self.faults:
             return web.json_response(self.jit.initiate(await _body(request)), status=202)
         if arm_id in (CLUSTER.lower(), BASTION.lower(), JIT_POLICY.lower()):
@@ -220,10 +220,13 @@ class ArmServer:
             raise ArmError(400, "InvalidParameter", f"The value of parameter format is invalid: {form}.")
         return _kubeconfigs("clusterUser", arm_resources.kubeconfig(facts, form=form, public=public))
 
-    def _result(self, name: str) -> web.Response:
-        """Not done yet: where to ask for the result, and when."""
+    def _not_done(self, name: str, body: Json | None = None) -> web.Response:
+        """Where to ask for the result of a command, and when."""
         where = f"{self.url}{CLUSTER}/commandResults/{name}?api-version=2026-08-01"
-        return web.Response(status=202, headers={"Location": where, "Retry-After": str(RETRY_AFTER)})
+        headers = {"Location": where, "Retry-After": str(RETRY_AFTER)}
+        if body is None:
+            return web.Response(status=202, headers=headers)
+        return web.json_response(body, status=202, headers=headers)
 
 
 def _kubeconfigs(name: str, text: str) -> web.Response:

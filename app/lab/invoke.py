@@ -48,6 +48,7 @@ class Invoke:
         """The command lines that were sent, for tests to count: each one was a pod."""
         self._tokens, self._api, self._tls, self._faults = tokens, api, tls, faults
         self._results: dict[str, Json] = {}
+        self._running: set[asyncio.Task[None]] = set()
         self._owner = TaskOwner("lab command invoke")
 
     async def aclose(self) -> None:
@@ -75,8 +76,15 @@ class Invoke:
         self._results[name] = {"provisioningState": "Running", "startedAt": _now()}
         self.commands.append(command)
         kubectl = Kubectl(self._api, self._tls, str(token), files)
-        self._owner.spawn(self._run(name, command, kubectl, files), name="command")
+        task = self._owner.spawn(self._run(name, command, kubectl, files), name="command")
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
         return name
+
+    async def wait_ended(self) -> None:
+        """Wait until all commands that run now have ended."""
+        if self._running:
+            await asyncio.wait(set(self._running))
 
     def result(self, name: str) -> tuple[bool, Json]:
         """Whether the command has ended, and its result as ARM shows it. Raises ArmError 404."""

@@ -56,15 +56,15 @@ class _Words:
         return self.options.get(name, "false") not in ("false", "")
 
 
-def _parse(words: list[str], *, follows: bool) -> _Words:
-    """Raises Trouble for an unknown flag. `follows`: -f means follow, as with `logs`."""
-    found, rest = _Words(), list(words)
+def _parse(words: list[str]) -> _Words:
+    """The words behind the verb. Raises Trouble for an unknown flag. With `logs`, -f means follow."""
+    verb, found, rest = words[0], _Words(), words[1:]
     while rest:
         word = rest.pop(0)
         name, has_value, value = word.partition("=")
         if not word.startswith("-"):
             found.plain.append(word)
-        elif follows and word == "-f":
+        elif verb == "logs" and word == "-f":
             found.options["follow"] = "true"
         elif name in _FLAGS:
             found.options[_FLAGS[name]] = value if has_value else "true"
@@ -75,7 +75,7 @@ def _parse(words: list[str], *, follows: bool) -> _Words:
         elif name[:2] in _VALUED and not word.startswith("--"):  # -ojson, -nshop
             found.options[_VALUED[name[:2]]] = word[2:].removeprefix("=")
         else:
-            raise Trouble(f"error: unknown flag: {word}\nSee 'kubectl --help' for usage.")
+            raise Trouble(f"Error: unknown flag: {word}\nSee 'kubectl {verb} --help' for usage.")
     return found
 
 
@@ -89,15 +89,14 @@ class Kubectl:
         """Exit code and output of `kubectl WORDS`."""
         verb = words[0] if words else ""
         try:
-            parsed = _parse(words[1:], follows=verb == "logs")
             if verb == "get":
-                return 0, await self._get(parsed)
+                return 0, await self._get(_parse(words))
             if verb == "logs":
-                return 0, await self._logs(parsed)
+                return 0, await self._logs(_parse(words))
             if verb == "version":
-                return 0, await self._version(parsed)
+                return 0, await self._version(_parse(words))
             if verb == "apply":
-                return 0, self._apply(parsed)
+                return 0, self._apply(_parse(words))
         except Trouble as trouble:
             return 1, f"{trouble}\n"
         except (aiohttp.ClientError, TimeoutError):
@@ -207,12 +206,19 @@ class Kubectl:
             raise Trouble("error: expected 'logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]'.")
         namespace = quote(words.options.get("namespace", "default"))
         path = f"/api/v1/namespaces/{namespace}/pods/{quote(plain[0], safe='')}"
-        pod = json.loads(await self._ask(path, "application/json", {}))
+        try:
+            pod = json.loads(await self._ask(path, "application/json", {}))
+        except Trouble as trouble:
+            where = f' in namespace "{namespace}"' if "(NotFound)" in str(trouble) else ""
+            raise Trouble(f"error: {str(trouble)[:1].lower()}{str(trouble)[1:]}{where}") from trouble
         container = words.options.get("container") or (plain[1] if len(plain) > 1 else "")
         every = [each["name"] for each in pod["spec"]["containers"]]
+        first = [each["name"] for each in pod["spec"].get("initContainers", [])]
+        if container and container not in (*every, *first):
+            raise Trouble(f"error: container {container} is not valid for pod {plain[0]}")
         said = ""
         if words.has("all-containers"):
-            chosen = [*(each["name"] for each in pod["spec"].get("initContainers", [])), *every]
+            chosen = [*first, *every]
         elif container or len(every) == 1:
             chosen = [container or every[0]]
         else:
@@ -266,7 +272,7 @@ def _resource(kind: str) -> Resource:
 
 
 def _cell(value: object) -> str:
-    return "<none>" if value is None or value == "" else str(value)
+    return "<none>" if value is None or value == "" else str(value).replace("\x1b", "^[")
 
 
 def _padded(line: list[str], widths: list[int]) -> str:

@@ -43,6 +43,7 @@ class Jit:
         self._door, self._clock = door, clock
         self._required = False
         self._open_until = 0.0
+        self._changed = asyncio.Event()
         self._timer: asyncio.Task[None] | None = None
         self._owner = TaskOwner("lab jit")
 
@@ -65,6 +66,12 @@ class Jit:
             await self._door.shut(FAULT)
         else:
             await self._door.unshut(FAULT)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def wait_changed(self) -> None:
+        """Wait until the port has opened or shut, or was told to stay as it is."""
+        await self._changed.wait()
 
     def policy(self) -> Json:
         """The policy with its requests."""
