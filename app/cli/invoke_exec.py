@@ -156,7 +156,8 @@ def run(profile: Profile, command: Sequence[str], args: argparse.Namespace) -> i
     check(profile, command)
     attached = Attached(command, Path.cwd())
     if profile.namespaces and not _names_namespace(command):
-        attached.command[1:1] = ["--namespace", profile.namespaces[0]]
+        verb = attached.command.index(_verb(attached.command[1:]) or attached.command[0])
+        attached.command[verb + 1 : verb + 1] = ["--namespace", profile.namespaces[0]]
     guard(profile, attached.command[0], write=args.write, may_ask=not args.no_input)
     return run_async(_run(profile, attached, args))
 

@@ -15,7 +15,7 @@ from app.cluster.kubectl_answers import Part, Script, check, json_of
 from app.cluster.paging import PodScope
 from app.errors import JumpdeckError, RefusedError
 from app.rows import EventRow, PodRow, PodSnapshot, Staleness
-from app.text import clean, clean_block, clean_line
+from app.text import clean, clean_line
 
 if TYPE_CHECKING:
     from app.azure.run_command import RunCommand
@@ -72,14 +72,8 @@ class InvokeReader:
 
     async def events(self, namespace: str, *, about: PodRow | None = None) -> list[EventRow]:
         """Events of a namespace (`""`: all), or of one pod, oldest first."""
-        from app.cluster.events import decode_events
-
-        command = ["kubectl", "get", "events", *_where(namespace), "-o", "json"]
-        if about is not None:
-            command.append(f"--field-selector=involvedObject.name={about.name},involvedObject.uid={about.uid}")
-        (part,) = await self.ask([command])
-        rows, _ = decode_events(json_of(part, "the list of events"))
-        return sorted(rows, key=lambda row: row.last_seen or 0.0)
+        (part,) = await self.ask([_list_events(namespace, about)])
+        return _events_of(part)
 
     async def namespaces(self) -> list[str]:
         """Names of all namespaces. RefusedError where listing them is forbidden."""
@@ -100,9 +94,16 @@ class InvokeReader:
 
     async def describe(self, pod: PodRow) -> str:
         """A pod as `kubectl describe` tells it; cleaned text of several lines."""
-        (part,) = await self.ask([["kubectl", "describe", "pod", pod.name, "-n", pod.namespace]])
-        check(part, f"pod {clean(pod.name)}")
-        return clean_block(part.output)
+        from app.cluster.review import describe_body
+
+        get = ["kubectl", "get", "pod", pod.name, "-n", pod.namespace, "-o", "json"]
+        found, told = await self.ask([get, _list_events(pod.namespace, pod)])
+        body = json_of(found, f"pod {clean(pod.name)}")
+        try:
+            events, note = _events_of(told), ""
+        except JumpdeckError as error:
+            events, note = None, f"not readable: {error.title}"
+        return await asyncio.to_thread(describe_body, body, events, note)
 
     async def pod_lists(self, scope: PodScope) -> list[bytes]:
         """The pods of a scope as kubectl's JSON (a `List`), one for each namespace of the scope."""
@@ -139,6 +140,20 @@ def recorded(profile: str, command: Sequence[str], line: str, files: int = 0) ->
 
 def _where(namespace: str) -> list[str]:
     return ["-n", namespace] if namespace else ["-A"]
+
+
+def _list_events(namespace: str, about: PodRow | None) -> list[str]:
+    command = ["kubectl", "get", "events", *_where(namespace), "-o", "json"]
+    if about is not None:
+        command.append(f"--field-selector=involvedObject.name={about.name},involvedObject.uid={about.uid}")
+    return command
+
+
+def _events_of(part: Part) -> list[EventRow]:
+    from app.cluster.events import decode_events
+
+    rows, _ = decode_events(json_of(part, "the list of events"))
+    return sorted(rows, key=lambda row: row.last_seen or 0.0)
 
 
 def _list_pods(scope: PodScope, namespace: str) -> list[str]:

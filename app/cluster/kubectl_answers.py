@@ -20,7 +20,9 @@ _STATUSES = {
     "TooManyRequests": 429, "InternalError": 500, "ServiceUnavailable": 503, "Timeout": 504, "ServerTimeout": 504,
 }  # fmt: skip
 """HTTP statuses by the reason that kubectl prints (metav1.StatusReason)."""
-_REFUSAL = re.compile(r"^Error from server(?: \((?P<reason>\w+)\))?: (?P<message>.*)", re.MULTILINE)
+_REFUSAL = re.compile(
+    r"^(?:error: )?Error from server(?: \((?P<reason>\w+)\))?: (?P<message>.*)", re.MULTILINE | re.IGNORECASE
+)
 
 
 class Part(Record):
