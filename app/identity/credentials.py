@@ -96,7 +96,7 @@ class Threads:
         """What still runs is left to end by itself."""
         transport, self._transport = self._transport, None
         if transport is not None:
-            transport.abandon()
+            transport.close()
 
     async def _run(self, call: Callable[[], T], limit: float) -> T:
         try:
@@ -105,7 +105,8 @@ class Threads:
         except TimeoutError as error:
             raise too_slow(self.about, limit) from error
         except Exception as error:
-            raise failure_of(error, self.about) from error
+            last = None if self._transport is None else self._transport.last
+            raise failure_of(error, self.about, last) from error
 
 
 def obtained(info: AccessTokenInfo) -> Obtained:

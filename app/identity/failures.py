@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from app.errors import JumpdeckError, Recovery, SignInError
 from app.identity.aadsts import Answer, answer_to
-from app.identity.source import About, PersonNeeded
+from app.identity.source import About, LastAnswer, PersonNeeded
 from app.text import clean, prose
 
 DETAIL_LIMIT = 400
@@ -23,6 +23,8 @@ SKEW = 300.0
 _CAUSES = 12
 """Exceptions that are looked at behind one; the libraries nest six."""
 _AADSTS = re.compile(r"AADSTS(\d{4,7})")
+_SAID = re.compile(r"AADSTS\d{4,7}[^\"]*")
+"""From the code on, to the end of the string in the JSON that some messages quote."""
 _TRACE = re.compile(r"\s*(Trace ID|Correlation ID|Timestamp|https://aka\.ms/\S+|To mitigate this issue).*", re.S)
 _OAUTH = {
     "authorization_declined": "declined", "access_denied": "declined", "expired_token": "expired",
@@ -30,14 +32,14 @@ _OAUTH = {
 }  # fmt: skip
 
 
-def failure_of(error: BaseException, about: About) -> SignInError:
-    """The error to raise from `error`, most specific first."""
+def failure_of(error: BaseException, about: About, last: LastAnswer | None = None) -> SignInError:
+    """The error to raise from `error`, most specific first; `last` is what the server answered before it."""
     if isinstance(error, SignInError):
         return error
     if isinstance(error, JumpdeckError):  # a CA file that cannot be read
         return SignInError(error.title, error.detail, error.hint, code=error.code, recovery=error.recovery)
     chain = list(_chain(error))
-    found = _network(chain, about) or _answered(chain, about) or _by_class(chain, about)
+    found = _network(chain, about) or _answered(chain, about, last) or _by_class(chain, about)
     return found or SignInError(
         "The sign-in failed", f"{about.label}: {words(str(error))}", _again(about), code="JD-SIGN-IN-FAILED"
     )
@@ -45,7 +47,9 @@ def failure_of(error: BaseException, about: About) -> SignInError:
 
 def words(text: str) -> str:
     """A sign-in server's or program's words, cleaned, without trace ids."""
-    said = _TRACE.sub("", text.removeprefix("Authentication failed: ").removeprefix("ERROR: "))
+    found = _SAID.search(text)
+    said = found.group() if found else text.removeprefix("Authentication failed: ").removeprefix("ERROR: ")
+    said = _TRACE.sub("", said)
     return prose(said, DETAIL_LIMIT) or "it gave no reason"
 
 
@@ -96,11 +100,11 @@ def _network(chain: list[BaseException], about: About) -> SignInError | None:
             "The secure connection to the sign-in server broke off", host, "Is a proxy or firewall in between?",
             "JD-SIGN-IN-TLS",
         )  # fmt: skip
-    if names & {"ConnectTimeoutError", "ReadTimeoutError", "Timeout", "ServiceRequestTimeoutError", "TimeoutError"}:
+    why = next((error.strerror for error in chain if isinstance(error, OSError) and error.strerror), "")
+    if not why and names & {"ConnectTimeoutError", "ReadTimeoutError", "Timeout", "TimeoutError"}:
         return too_slow(about)
-    why = next((error.strerror for error in chain if isinstance(error, OSError) and error.strerror), "no connection")
     return _unreached(
-        "The sign-in server is not reached", f"{host}: {clean(why)}",
+        "The sign-in server is not reached", f"{host}: {clean(why) or 'no connection'}",
         "Check the network, and the proxy if there is one.", "JD-SIGN-IN-NETWORK",
     )  # fmt: skip
 
@@ -130,15 +134,21 @@ def too_slow(about: About, limit: float | None = None) -> SignInError:
 # -- what the server answered -----------------------------------------------------------------------------------------
 
 
-def _answered(chain: list[BaseException], about: About) -> SignInError | None:
+def _answered(chain: list[BaseException], about: About, last: LastAnswer | None) -> SignInError | None:
     """By AADSTS code, OAuth error or HTTP status."""
     from azure.core.exceptions import ClientAuthenticationError
-    from azure.identity import CredentialUnavailableError
+    from azure.identity import AuthenticationRequiredError, CredentialUnavailableError
 
-    text = " ".join(str(error) for error in chain if isinstance(error, ClientAuthenticationError))
+    text = " ".join(str(error) for error in chain if isinstance(error, ClientAuthenticationError | ValueError))
     response = next((found for error in chain if (found := getattr(error, "response", None)) is not None), None)
     if code := _AADSTS.search(text):
-        return from_aadsts(int(code.group(1)), words(str(chain[0])), about, skew_of(response))
+        found = from_aadsts(int(code.group(1)), words(text), about, skew_of(last))
+        if not isinstance(chain[0], AuthenticationRequiredError):
+            return found
+        return PersonNeeded(found.title, found.detail, _again(about), code=found.code)
+    if "get authority configuration" in text:
+        return SignInError("The tenant is not found", f"{about.label}: {clean(about.tenant) or 'organizations'}",
+                           "Check tenant and cloud of the profile.", code="JD-SIGN-IN-TENANT")  # fmt: skip
     oauth = _oauth_error(response, text)
     if oauth == "declined":
         return SignInError("The sign-in was declined", f"{about.label}: {words(text)}", _again(about),
@@ -146,9 +156,7 @@ def _answered(chain: list[BaseException], about: About) -> SignInError | None:
     if oauth == "expired" or "Timed out" in text:
         return SignInError("Nobody signed in in time", about.label, _again(about), code="JD-SIGN-IN-CODE-EXPIRED",
                            recovery=Recovery.NEEDS_PERSON)  # fmt: skip
-    if isinstance(chain[0], CredentialUnavailableError):
-        return None
-    return _by_status(response, about)
+    return None if isinstance(chain[0], CredentialUnavailableError) else _by_status(last, about)
 
 
 def _oauth_error(response: Any, text: str) -> str | None:
@@ -161,22 +169,15 @@ def _oauth_error(response: Any, text: str) -> str | None:
     return next((meaning for error, meaning in _OAUTH.items() if error in (name, text) or error in text), None)
 
 
-def _by_status(response: Any, about: About) -> SignInError | None:
-    status = getattr(response, "status_code", 0)
-    if status != 429 and status < 500:
+def _by_status(last: LastAnswer | None, about: About) -> SignInError | None:
+    if last is None or (last.status != 429 and last.status < 500):
         return None
-    title = "The sign-in server asks us to wait" if status == 429 else "The sign-in server has a problem"
+    title = "The sign-in server asks us to wait" if last.status == 429 else "The sign-in server has a problem"
+    wait = float(last.retry_after) if last.retry_after.isdecimal() else None
     return SignInError(
-        title, f"{about.label}: HTTP {status}", "It is tried again.", code="JD-SIGN-IN-BUSY",
-        recovery=Recovery.TRANSIENT, retry_after=_retry_after(response),
+        title, f"{about.label}: HTTP {last.status}", "It is tried again.", code="JD-SIGN-IN-BUSY",
+        recovery=Recovery.TRANSIENT, retry_after=wait,
     )  # fmt: skip
-
-
-def _retry_after(response: Any) -> float | None:
-    try:
-        return float(response.headers.get("Retry-After"))
-    except (AttributeError, TypeError, ValueError):
-        return None
 
 
 def from_aadsts(code: int, said: str, about: About, skew: str = "") -> SignInError:
@@ -223,11 +224,11 @@ def _command(about: About) -> str:
     return f"jumpdeck sign-in {clean(about.profile)}"
 
 
-def skew_of(response: Any) -> str:
+def skew_of(last: LastAnswer | None) -> str:
     """`this computer's clock is 12 min ahead`, when the server's Date says so; else empty (R-20)."""
     try:
-        ahead = time.time() - parsedate_to_datetime(response.headers["Date"]).timestamp()
-    except Exception:  # no answer, no such header, or no date in it
+        ahead = time.time() - parsedate_to_datetime(last.date if last else "").timestamp()
+    except (ValueError, TypeError):
         return ""
     if abs(ahead) <= SKEW:
         return ""

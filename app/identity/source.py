@@ -39,6 +39,14 @@ class About(Record):
         return clean(f"{self.name} ({self.kind})" if self.name else self.kind)
 
 
+class LastAnswer(Record):
+    """What is worth knowing of the last HTTP answer of a sign-in server; libraries lose it on the way."""
+
+    status: int
+    date: str = ""
+    retry_after: str = ""
+
+
 class Obtained(Record):
     """A token as a source gives it."""
 

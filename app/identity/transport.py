@@ -10,6 +10,7 @@ from azure.core.pipeline.transport import RequestsTransport
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
+from app.identity.source import LastAnswer
 from app.program_log import keep_from_terminal
 
 CONNECT_LIMIT = 10.0
@@ -27,6 +28,7 @@ class _Adapter(HTTPAdapter):
         self._context = context
         self.abandoned = False
         """Nobody waits for what still runs over it: its next request fails, so that its thread ends."""
+        self.last: LastAnswer | None = None
         super().__init__(max_retries=Retry(total=False, redirect=False, raise_on_status=False))
 
     def init_poolmanager(self, *args: Any, **named: Any) -> None:
@@ -49,7 +51,11 @@ class _Adapter(HTTPAdapter):
     def send(self, *args: Any, **named: Any) -> requests.Response:
         if self.abandoned:
             raise requests.ConnectionError("abandoned")
-        return super().send(*args, **named)
+        self.last = None
+        answer = super().send(*args, **named)
+        told = answer.headers
+        self.last = LastAnswer(answer.status_code, told.get("Date", ""), told.get("Retry-After", ""))
+        return answer
 
 
 class Transport:
@@ -75,11 +81,12 @@ class Transport:
             "retry_total": 1, "retry_connect": 1, "retry_read": 1, "retry_status": 0, "retry_backoff_factor": 0.2,
         }  # fmt: skip
 
-    def abandon(self) -> None:
-        """Let what runs over it end by itself."""
-        self._adapter.abandoned = True
+    @property
+    def last(self) -> LastAnswer | None:
+        """The last answer, when nothing was asked after it."""
+        return self._adapter.last
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections. What still runs over it may end its request, and fails at the next one."""
         self._adapter.abandoned = True
         self._session.close()
