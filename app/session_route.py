@@ -43,8 +43,11 @@ class RouteGround:
     A console with direct routes alone loads nothing of SSH.
     """
 
-    def __init__(self, asker: Asker | None, *, host_keys: HostKeys | None = None) -> None:
+    def __init__(
+        self, asker: Asker | None, *, host_keys: HostKeys | None = None, justification: str = ""
+    ) -> None:
         self._asker = asker
+        self._justification = justification
         self._shared: SharedHops | None = None
         self._secrets: SecretSource | None = None
         self._host_keys = host_keys
@@ -118,7 +121,7 @@ class RouteGround:
             self._host_keys = HostKeys()
         return RouteContext(
             asker=asker, secrets=self.secrets, host_keys=self._host_keys, lost=self._lost,
-            azure=lambda: self.azure(profile, asker),
+            azure=lambda: self.azure(profile, asker), justification=self._justification,
         )  # fmt: skip
 
 

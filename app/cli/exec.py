@@ -58,6 +58,9 @@ def _own_flags(args: argparse.Namespace) -> list[str]:
         elif name == "--connect-timeout" and (equals or len(command) > 1):
             args.connect_timeout = _seconds(value if equals else command.pop(1))
             del command[0]
+        elif name == "--justification" and (equals or len(command) > 1):
+            args.justification = value if equals else command.pop(1)
+            del command[0]
         else:
             break
     return command[1:] if command[:1] == ["--"] else command

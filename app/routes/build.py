@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from app.dialer import Hop
 from app.errors import RouteError, SignInError
-from app.profiles.model import BastionHop, HopSpec, InvokeHop, NetworkHop, Profile, ProxyHop, SshHop
+from app.profiles.model import BastionHop, HopSpec, NetworkHop, Profile, ProxyHop, SshHop
 from app.routes.network import NetworkDial
 from app.routes.proxy import ProxyDial
 from app.text import clean
@@ -14,7 +14,7 @@ from app.text import clean
 if TYPE_CHECKING:
     from app.routes.context import RouteContext
 
-_LATER: dict[type[HopSpec], str] = {InvokeHop: "command invoke"}
+_LATER: dict[type[HopSpec], str] = {}
 
 
 def check_built(profile: Profile) -> None:
@@ -37,7 +37,6 @@ def check_built(profile: Profile) -> None:
 def _check_way_in(profile: Profile, spec: SshHop) -> None:
     for field, wanted, instead in (
         ("entra-certificate", spec.entra_certificate, "Get one with `az ssh cert`, and name it: key and certificate."),
-        ("jit", spec.jit is not None, "Ask for access in Azure first, and take jit out of the hop."),
     ):  # fmt: skip
         if wanted:
             raise SignInError(
@@ -56,10 +55,11 @@ def build_hops(
     Without `context` nobody is asked. Raises as `check_built`.
     """
     check_built(profile)
-    return tuple(_hop(profile, spec, target, context) for spec in profile.via)
+    return tuple(_hop(profile, at, target, context) for at in range(len(profile.via)))
 
 
-def _hop(profile: Profile, spec: HopSpec, target: tuple[str, int] | None, context: RouteContext | None) -> Hop:
+def _hop(profile: Profile, at: int, target: tuple[str, int] | None, context: RouteContext | None) -> Hop:
+    spec = profile.via[at]
     if isinstance(spec, NetworkHop):
         return NetworkDial(spec, target=target)
     if isinstance(spec, ProxyHop):
@@ -72,7 +72,9 @@ def _hop(profile: Profile, spec: HopSpec, target: tuple[str, int] | None, contex
     from app.routes.ssh import SshDial
 
     policy = profile.host_keys or ("strict" if profile.production else "ask")
-    return SshDial(spec, context or _nobody(), profile=profile.name, policy=policy)
+    before = profile.via[at - 1] if at else None
+    bastion = before if isinstance(before, BastionHop) else None
+    return SshDial(spec, context or _nobody(), profile=profile.name, policy=policy, bastion=bastion)
 
 
 def _nobody() -> RouteContext:

@@ -24,5 +24,7 @@ class RouteContext(Record):
     host_keys: HostKeys
     lost: dict[Hashable, str] = field(default_factory=dict, repr=False)
     """By hop, which of its servers was lost last: the others are tried before it."""
+    justification: str = ""
+    """Given on the command line for just-in-time access; empty: the person is asked."""
     azure: Callable[[], Awaitable[Azure]] | None = None
     """Azure as the profile sees it, made when first needed; None where nothing of Azure can be needed."""

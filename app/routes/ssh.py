@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from app.errors import JumpdeckError, Recovery, RouteError
-from app.profiles.model import SshHop
+from app.profiles.model import BastionHop, SshHop
 from app.records import Record
 from app.routes.context import RouteContext
 from app.text import clean
@@ -61,8 +61,13 @@ class SshDial:
     """
 
     def __init__(
-        self, spec: SshHop, context: RouteContext, *, profile: str, policy: str, limits: SshLimits | None = None
-    ) -> None:
+        self, spec: SshHop, context: RouteContext, *, profile: str, policy: str, limits: SshLimits | None = None,
+        bastion: BastionHop | None = None,
+    ) -> None:  # fmt: skip
+        self.bastion = bastion
+        """The hop before it, where that is one."""
+        self.access_note = ""
+        """Until when its port is open, where access is given for a time."""
         self.spec, self.context, self.profile, self.policy = spec, context, profile, policy
         self.limits = limits or SshLimits()
         self.servers = tuple(endpoint(text, spec.user) for text in spec.ssh)
@@ -114,11 +119,26 @@ class SshDial:
     async def _through_any(self, connect: Connect, server: Endpoint, through: Dialer, limit: float) -> SshDialer:
         """Connect by what is below, which may itself have alternatives and take its time to open a stream."""
         while True:
+            await self._have_access(server, through)
             try:
                 return await connect(self, server, through, limit + getattr(through, "dial_limit", 0.0))
             except JumpdeckError as error:
                 if not error.transient or not getattr(through, "next_target", _none_left)():
                     raise
+
+    async def _have_access(self, server: Endpoint, through: Dialer) -> None:
+        """Have the port opened where the profile says that it must be asked for (`jit`). Raises JumpdeckError."""
+        jit = self.spec.jit or (self.bastion.jit if self.bastion else None)
+        target = getattr(through, "target", None)
+        vm = target.resource if target is not None else self.spec.vm
+        if jit is None or not vm:
+            return
+        from app.routes.jit import Place, open_port
+
+        port = target.port if target is not None and target.port else server.port
+        seen_from = self.bastion.bastion if self.bastion is not None else None
+        place = Place(vm, server.host, server.port, port, jit, seen_from)
+        self.access_note = (await open_port(place, through, self.context, self.profile)).note
 
     def _order(self) -> tuple[Endpoint, ...]:
         """In the profile's order, beginning after the one that was lost last."""

@@ -250,7 +250,7 @@ async def _log_in(attempt: _Attempt, check: HostKeyCheck) -> SshDialer:
         raise login.broken_off(failed) from exc
     login.succeeded()
     assert below.carrier is not None
-    note = ", ".join(part for part in (hop.position(server), login.method, *login.notes) if part)
+    note = ", ".join(part for part in (hop.position(server), login.method, hop.access_note, *login.notes) if part)
     return SshDialer(conn, below.carrier, handshake.lost, server, hop.limits, note=note, banner=handshake.banner)
 
 
