@@ -29,6 +29,7 @@ from azure.mgmt.core import AsyncARMPipelineClient
 from app.azure import failures
 from app.errors import JumpdeckError, Recovery, SignInError
 from app.identity.identity import AccessToken, Identity
+from app.program_log import keep_from_terminal
 from app.tasks import Backoff
 
 CONNECT_LIMIT = 10.0
@@ -58,6 +59,7 @@ MAX_CLAIMS = 8 << 10
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 _CLAIMS = re.compile(r'(?:^|[ ,])claims="([^"]*)"')
 _log = logging.getLogger(__name__)
+keep_from_terminal("azure", "aiohttp")
 
 
 class Call:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from app.azure import aks
@@ -23,6 +23,7 @@ from app.identity.clouds import AKS_SERVER_APP
 from app.profiles.model import AksCluster, NetworkHop, Profile, ServerCluster
 from app.records import Record
 from app.secrets import Secret
+from app.tasks import TaskOwner
 from app.text import clean
 
 if TYPE_CHECKING:
@@ -107,14 +108,9 @@ class EntraCredentials:
 
 async def aks_access(profile: Profile, cluster: AksCluster, azure: Azure) -> Access:
     """What a client of an AKS cluster needs. Raises JumpdeckError of ARM and of the sign-in, and ProfileError."""
-    public = cluster.fqdn == "public"
-    found = await aks.read_cluster(azure.arm, cluster.aks)
-    warnings = aks.diagnose(found, profile.via, public=public, address=cluster.address)
+    found, warnings, raw = await _read(profile, cluster, azure)
     if cluster.auth == "admin":
-        raw = await aks.admin_credential(azure.arm, found, public=public)
         warnings = (*warnings, f"Local administrator of {found.label}: what is done is not done in your name")
-    else:
-        raw = await aks.user_credential(azure.arm, cluster.aks, public=public)
     chosen, server = read_credential(raw, found.label)
     entry = chosen.cluster
     credentials, certificate = await _credentials(profile, chosen, server, azure)
@@ -138,6 +134,29 @@ async def aks_access(profile: Profile, cluster: AksCluster, azure: Azure) -> Acc
         certificate=certificate,
         ca=ca,
     )
+
+
+async def _read(profile: Profile, cluster: AksCluster, azure: Azure) -> tuple[aks.Cluster, tuple[str, ...], bytes]:
+    """The cluster, what to say of it, and its kubeconfig, side by side; what is wrong with the cluster comes first."""
+    public = cluster.fqdn == "public"
+    async with TaskOwner(f"access {profile.name}") as owner:
+        user = None
+        if cluster.auth != "admin":  # that one is only asked for where there is a local administrator
+            user = owner.spawn(_told(aks.user_credential(azure.arm, cluster.aks, public=public)), name="credential")
+        found = await aks.read_cluster(azure.arm, cluster.aks)
+        warnings = aks.diagnose(found, profile.via, public=public, address=cluster.address)
+        raw = await user if user is not None else await aks.admin_credential(azure.arm, found, public=public)
+    if isinstance(raw, JumpdeckError):
+        raise raw
+    return found, warnings, raw
+
+
+async def _told(reading: Awaitable[bytes]) -> bytes | JumpdeckError:
+    """What was read, or why not: a failure is the reader's to raise, in the order in which it asks."""
+    try:
+        return await reading
+    except JumpdeckError as error:
+        return error
 
 
 async def entra_access(profile: Profile, cluster: ServerCluster, azure: Azure) -> Access:
