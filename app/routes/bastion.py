@@ -149,7 +149,7 @@ def place_of(bastion: Bastion) -> Place:
         raise RouteError(
             "The Bastion's address cannot be used",
             f"{bastion.label}: ARM says dnsName is {clean(bastion.dns_name[:100])!r}",
-            "Is it still being made? Look at it in the Azure portal.", code="JD-BASTION-NO-NAME",
+            "Is it still being made? Look at it in the Azure portal.", code="JD-BASTION-NO-ADDRESS",
             recovery=Recovery.TRANSIENT,
         )  # fmt: skip
     return Place(found[1], int(found[2] or HTTPS_PORT))

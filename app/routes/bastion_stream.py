@@ -80,6 +80,7 @@ class BastionStream(asyncio.Transport):
     def open(self, factory: ProtocolFactory) -> None:
         """The stream stands: make its protocol."""
         self._protocol = factory()
+        self._attach()
         self._protocol.connection_made(self)
 
     def carry(self, carriage: Carriage, first_byte: float) -> None:
@@ -88,6 +89,14 @@ class BastionStream(asyncio.Transport):
             carriage.release()
             return
         self._carriage, self._first_byte = carriage, first_byte
+        if self._protocol is not None:
+            self._attach()
+
+    def _attach(self) -> None:
+        """Take what the carriage has, from now on."""
+        carriage = self._carriage
+        if carriage is None:
+            return
         if not self._reading:
             carriage.socket.pause_reading()
         carriage.socket.attach(_Carried(self, carriage))
@@ -232,6 +241,9 @@ class BastionStream(asyncio.Transport):
             self._kept += piece
             if len(self._kept) > KEPT_MAX:
                 self._kept = None  # too much has been said for it to be said again
+                if self._carriage is None:
+                    self._force_close(ConnectionAbortedError("too much was said before an answer"))
+                    return
         if self._carriage is not None:
             self._carriage.socket.send(piece)
             self._watch()
