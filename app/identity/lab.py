@@ -32,12 +32,21 @@ class LabSource:
         token, ends = answer.get("token"), answer.get("expires_at")
         if isinstance(token, str) and token and isinstance(ends, int | float):
             return Obtained(AccessToken(Secret(token), float(ends)))
+        self._raise_refusal(answer.get("entra"))
         error = answer.get("error")
         why = error.get("title") if isinstance(error, dict) else ""
         raise SignInError(
             "The lab gives no token", prose(str(why or "its answer has none")), "Start it again: jumpdeck lab",
             code="JD-SIGN-IN-LAB",
         )  # fmt: skip
+
+    def _raise_refusal(self, said: object) -> None:
+        """Raise what the lab's Entra answers under a fault, as any sign-in would hear it."""
+        codes = said.get("error_codes") if isinstance(said, dict) else None
+        if isinstance(said, dict) and isinstance(codes, list) and codes and isinstance(codes[0], int):
+            from app.identity.failures import from_aadsts, words
+
+            raise from_aadsts(codes[0], words(str(said.get("error_description") or "")), self.about)
 
     async def ask(self, scope: str, claims: str | None, show: Show) -> Obtained:
         """Practice asks nobody."""

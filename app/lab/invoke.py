@@ -140,7 +140,10 @@ async def _shell(command: str, kubectl: Kubectl, files: dict[str, bytes]) -> tup
         if word not in (";", "&&"):
             current.append(word)
             continue
-        if current:
+        if current[:1] == ["echo"]:
+            said += " ".join(str(code) if each == "$?" else each for each in current[1:]) + "\n"
+            code = 0
+        elif current:
             code, more = await _simple(current, kubectl, files)
             said += more
         current = []

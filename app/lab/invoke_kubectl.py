@@ -1,6 +1,6 @@
 """The kubectl in the pod of a run command: a few of its words, answered by really asking the emulated API server.
 
-`get` (table, wide, json, yaml, name), `logs`, `version` and `apply --dry-run=client`; the output, with standard error
+`get` (table, wide, json, yaml, name), `logs`, `version`, `auth whoami` and `apply --dry-run=client`; the output, with standard error
 in it, is as kubectl prints it.
 """
 
@@ -95,6 +95,8 @@ class Kubectl:
                 return 0, await self._logs(_parse(words))
             if verb == "version":
                 return 0, await self._version(_parse(words))
+            if words[:2] == ["auth", "whoami"]:
+                return 0, await self._whoami(_parse(words[1:]))
             if verb == "apply":
                 return 0, self._apply(_parse(words))
         except Trouble as trouble:
@@ -106,26 +108,30 @@ class Kubectl:
             )
         if not verb:
             return 0, "kubectl controls the Kubernetes cluster manager.\n"
-        return 1, f'error: unknown command "{verb}" for "kubectl" in the lab: it has get, logs, version and apply\n'
+        return (
+            1,
+            f'error: unknown command "{verb}" for "kubectl" in the lab: it has get, logs, version, auth whoami and apply\n',
+        )
 
-    async def _ask(self, path: str, accept: str, params: Mapping[str, str]) -> bytes:
-        """The body of a good answer. Raises Trouble with the server's words."""
-        headers = {"Authorization": f"Bearer {self._token}", "Accept": accept, "User-Agent": "kubectl/lab"}
+    async def _ask(self, path: str, accept: str, params: Mapping[str, str], body: str | None = None) -> bytes:
+        """The body of a good answer; with `body` it is sent (POST). Raises Trouble with the server's words."""
+        method, kind = ("GET", {}) if body is None else ("POST", {"Content-Type": "application/json"})
+        headers = {"Authorization": f"Bearer {self._token}", "Accept": accept, "User-Agent": "kubectl/lab", **kind}
         limit = aiohttp.ClientTimeout(LIMIT)
         async with (
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self._tls), timeout=limit) as http,
-            http.get(self._api + path, params=dict(params), headers=headers) as answer,
+            http.request(method, self._api + path, params=dict(params), headers=headers, data=body) as answer,
         ):
-            body = await answer.read()
+            found = await answer.read()
         if answer.status == 401:
             raise Trouble("error: You must be logged in to the server (Unauthorized)")
         if answer.status >= 400:
             try:
-                said = json.loads(body)
+                said = json.loads(found)
                 raise Trouble(f"Error from server ({said['reason']}): {said['message']}")
             except (ValueError, KeyError, TypeError):
-                raise Trouble(f"Error from server: {body.decode('utf-8', 'replace').strip()}") from None
-        return body
+                raise Trouble(f"Error from server: {found.decode('utf-8', 'replace').strip()}") from None
+        return found
 
     async def _version(self, words: _Words) -> str:
         server = json.loads(await self._ask("/version", "application/json", {}))
@@ -133,6 +139,19 @@ class Kubectl:
             both = {"clientVersion": {"gitVersion": CLIENT_VERSION}, "serverVersion": server}
             return json.dumps(both, indent=2) + "\n"
         return f"Client Version: {CLIENT_VERSION}\nKustomize Version: v5.7.1\nServer Version: {server['gitVersion']}\n"
+
+    async def _whoami(self, words: _Words) -> str:
+        path, kind = "/apis/authentication.k8s.io/v1/selfsubjectreviews", "SelfSubjectReview"
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": kind, "metadata": {}}
+        found = json.loads(await self._ask(path, "application/json", {}, json.dumps(review)))
+        if words.options.get("output") == "json":
+            return json.dumps(found, indent=4) + "\n"
+        user = found["status"]["userInfo"]
+        if words.options.get("output") == "jsonpath={.status.userInfo.username}":
+            return str(user["username"])
+        lines = [["ATTRIBUTE", "VALUE"], ["Username", user["username"]], ["UID", user["uid"]]]
+        lines.append(["Groups", f"[{' '.join(user['groups'])}]"])
+        return "".join(_padded(line, [9, 0]) for line in lines)
 
     async def _get(self, words: _Words) -> str:
         if not words.plain:

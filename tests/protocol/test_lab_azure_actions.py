@@ -78,6 +78,7 @@ async def test_kubectl_gets_in_with_a_token_of_entra_until_it_expires(portal: Po
         ("get", "pods", "-n", "nowhere"), ("get", "pod", "nosuch"), ("get", "nothing"), ("get", "pods", "-o", "name"),
         ("get", "events", "-A", "--no-headers"), ("logs", "nosuch"), ("logs", "clock-0", "-c", "nosuch"),
         ("logs", "clock-0", "--previous"), ("get", "deploy", "-A"), ("get", "pods", "--bad-flag"),
+        ("auth", "whoami"), ("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"),
     ],
     ids=" ".join,
 )  # fmt: skip
