@@ -38,6 +38,14 @@ class World:
     pool: ThreadPoolExecutor
     echoes: list[asyncio.StreamWriter]
 
+    def put(self, resource: str, port: int, at: int) -> None:
+        """What listens at this loopback port is the target's port from now on."""
+
+        async def reach(factory: ProtocolFactory) -> None:
+            await asyncio.get_running_loop().create_connection(factory, "127.0.0.1", at)
+
+        self.plane._targets[resource.lower()] = {port: reach}
+
     @property
     def az(self) -> AzClient:
         return AzClient(self.plane.host, self.certificates.ca, TOKEN)
@@ -97,8 +105,9 @@ async def bastion_world(folder: Path) -> AsyncIterator[World]:
     ):
         ports: dict[int, Reach] = {22: to(one), 23: to(other), 24: closed}
         plane = BastionPlane(
-            certificates.server_context(), {TOKEN: "somebody"}.get, {VM: ports, AKS: {443: to(one)}}, addresses={"10.0.0.4": ports}
-        )
+            certificates.server_context(), {TOKEN: "somebody"}.get, {VM: ports, AKS: {443: to(one)}},
+            addresses={"10.0.0.4": ports},
+        )  # fmt: skip
         with ThreadPoolExecutor(THREADS) as pool:
             async with plane:
                 yield World(plane, certificates, pool, echoes)

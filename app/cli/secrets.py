@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from app.errors import JumpdeckError
-    from app.profiles.model import Profile
+    from app.profiles.model import HopSpec, Profile, SshHop
     from app.secret_store import SecretStore
     from app.secrets import Secret
 
@@ -204,13 +204,28 @@ def secrets_of(profile: Profile) -> list[str]:
     sign_in = profile.sign_in
     if sign_in is not None and sign_in.kind == "service-principal" and sign_in.client_id:
         names.append(client_secret_name(sign_in.client_id))
-    for hop in profile.via:
+    for hop, before in zip(profile.via, (None, *profile.via), strict=False):
         if isinstance(hop, SshHop):
             if hop.password:
-                names += [_server_password(server, hop.user, hop.vm) for server in hop.ssh]
+                names += _passwords(hop, before)
             if hop.key is not None:
                 names.append(passphrase_name(hop.key))
     return list(dict.fromkeys(names))
+
+
+def _passwords(hop: SshHop, before: HopSpec | None) -> list[str]:
+    """Of each server, or of each VM behind a Bastion; instances of a scale set are known only once it is asked."""
+    import getpass
+
+    from app.profiles import patterns
+    from app.profiles.model import BastionHop
+    from app.secrets import password_name
+
+    if not isinstance(before, BastionHop):
+        return [_server_password(server, hop.user, hop.vm) for server in hop.ssh]
+    machines = [target.lower() for target in before.target if "/virtualmachines/" in target.lower()]
+    users = dict.fromkeys(hop.user or patterns.ssh_user(server) or getpass.getuser() for server in hop.ssh)
+    return [password_name(user, f"vm:{machine}") for user in users for machine in machines]
 
 
 def _typed(name: str) -> str:

@@ -141,10 +141,7 @@ async def test_tls_runs_on_a_stream_and_inside_it_again(world: World, client: Cl
     """The API server's own TLS, its name verified, on a stream of the Bastion (`loop.start_tls`)."""
     inside = await asyncio.start_server(_echo, "127.0.0.1", 0, ssl=server_context(server_pair()))
     async with inside, client.opened() as dialer:
-        async def reach(factory: object) -> None:
-            await asyncio.get_running_loop().create_connection(factory, *inside.sockets[0].getsockname())  # type: ignore[arg-type]
-
-        world.plane._targets[AKS.lower()] = {443: reach}
+        world.put(AKS, 443, inside.sockets[0].getsockname()[1])
         trust = ssl.create_default_context(cadata=authority().pem.decode())
         transport = await dialer.dial("api.test", 443, asyncio.Protocol)
         protocol = Keep()
