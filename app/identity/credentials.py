@@ -6,7 +6,7 @@ A call cannot be cancelled: it is abandoned, and its connections are made to fai
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from app.asking import DeviceCode
@@ -153,6 +153,17 @@ class AppSource:
         self._credential = made
         return made
 
+    async def ssh_certificate(self, scope: str, data: dict[str, str], show: Show | None) -> str:
+        """The body of an SSH certificate (`app.identity.ssh_certificate`). Raises SignInError."""
+        from app.identity.ssh_certificate import UNABLE, acquire, unable
+
+        if self.about.kind in UNABLE:
+            raise unable(self.about.label)
+        credential = self._credential or await self._new()
+        return await self._threads.call(
+            lambda: acquire(credential, self.about, scope, data, None, None), SILENT_LIMIT
+        )
+
     async def ask(self, scope: str, claims: str | None, show: Show) -> Obtained:
         """Applications ask nobody."""
         return await self.silent(scope, claims, False)
@@ -179,8 +190,10 @@ class PersonSource:
         *,
         says: str = "",
         note: Callable[[str], None] = lambda _: None,
+        open_cache: Callable[[], Awaitable[tuple[TokenCache, bool]]] = token_cache.open_cache,
     ) -> None:
         self.about = threads.about
+        self._open_cache = open_cache
         self._threads, self._make, self._says, self._note = threads, make, says, note
         self._cache: TokenCache | None = None
         self._lasting = False
@@ -231,6 +244,29 @@ class PersonSource:
             await self._threads.call(lambda: token_cache.save_record(record, self.about), SILENT_LIMIT)
         return obtained(info)
 
+    async def ssh_certificate(self, scope: str, data: dict[str, str], show: Show | None) -> str:
+        """The body of an SSH certificate (`app.identity.ssh_certificate`) for who has signed in. Raises SignInError."""
+        from app.identity.ssh_certificate import acquire
+
+        await self._opened()
+        if self._record is None:
+            raise needs_person(self.about)
+        account = self._record.home_account_id
+        credential = self._credential or await self._new(self._record)
+        loop = asyncio.get_running_loop()
+
+        def shown(code: DeviceCode) -> None:  # in the thread of the call
+            if show is not None:
+                loop.call_soon_threadsafe(show, code)
+
+        try:
+            return await self._threads.call(
+                lambda: acquire(credential, self.about, scope, data, account, shown if show else None), PERSON_LIMIT
+            )
+        except BaseException:
+            self._credential = None  # its connections are abandoned
+            raise
+
     async def forget(self) -> bool:
         """Remove the account with its tokens from the cache, and its record."""
         cache = await self._opened()
@@ -247,7 +283,7 @@ class PersonSource:
 
     async def _opened(self) -> TokenCache:
         if self._cache is None:
-            self._cache, self._lasting = await token_cache.open_cache()
+            self._cache, self._lasting = await self._open_cache()
             if self._lasting:
                 self._record = await self._threads.call(lambda: token_cache.load_record(self.about), SILENT_LIMIT)
         return self._cache

@@ -17,6 +17,7 @@ from app.identity.attending import attending
 from app.identity.clouds import profile_endpoints
 from app.identity.identity import AccessToken
 from app.identity.source import About, Obtained, PersonNeeded, TokenSource, principal
+from app.identity.ssh_certificate import SshCertificates, unable
 from app.identity.waiting import Waiting
 from app.records import Record
 from app.tasks import TaskOwner, spawn
@@ -83,6 +84,8 @@ class SharedIdentity:
         self._waiting = Waiting()
         self._owner = TaskOwner(f"identity {source.about.label}")
         self._principal = ""
+        self.ssh_certificates = SshCertificates(self._ssh_certificate, source.about.label)
+        """Of Entra, for VMs; where this kind of sign-in gets them."""
 
     def __repr__(self) -> str:
         return f"SharedIdentity({self.label})"
@@ -125,6 +128,20 @@ class SharedIdentity:
             _log.info("%s: the present token serves to its end: %s", self.about.label, error)
             self._pauses[scope] = now + RETRY_PAUSE
             return kept.token
+
+    async def _ssh_certificate(self, scope: str, data: dict[str, str]) -> str:
+        """The body of a certificate; the caller has a token already, so somebody is signed in. Raises SignInError."""
+        get = getattr(self._source, "ssh_certificate", None)
+        if get is None:
+            raise unable(self.about.label)
+        asker = attending()
+        self._waiting.join(asker)
+        try:
+            async with self._lock:
+                return str(await get(scope, data, self._waiting.show if self._waiting.anybody else None))
+        finally:
+            self._waiting.leave(asker)
+            await self._waiting.hide()
 
     async def forget(self) -> bool:
         """Sign out: no token, refresh token or record of ours stays; whether there was any. Raises SignInError."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from app.dialer import Dialer
+    from app.routes.ssh_certificates import Certificate
     from app.routes.ssh_dialer import SshDialer
 
     Connect = Callable[["SshDial", "Endpoint", Dialer, float], Awaitable[SshDialer]]
@@ -151,7 +152,15 @@ class SshDial:
         where = f"{clean(server.user)}@{server.at}"
         if len(self.servers) == 1:
             return where
-        return f"{where}, server {self.servers.index(server) + 1} of {len(self.servers)}"
+        number = [(each.host, each.port) for each in self.servers].index((server.host, server.port)) + 1
+        return f"{where}, server {number} of {len(self.servers)}"
+
+    def named_by(self, server: Endpoint, certificate: Certificate) -> Endpoint:
+        """The server as entered by a certificate of Entra: as its first principal, unless the profile names a user."""
+        named = self.spec.user or any("@" in text for text in self.spec.ssh if endpoint(text).host == server.host)
+        if named or not certificate.principals:
+            return server
+        return Endpoint(certificate.principals[0].lower(), server.host, server.port)
 
     def alias(self, server: Endpoint, through: Dialer) -> str:
         """The name under which trust is kept when the address says nothing: the VM behind a tunnel (S-04)."""

@@ -24,6 +24,7 @@ from app.routes.host_keys import Finding, HostKeyCheck, Server, Verdict
 from app.routes.ssh_auth import Login, prepare_login
 from app.routes.ssh_carrier import Carrier
 from app.routes.ssh_dialer import SshDialer
+from app.routes.ssh_entra import entra_certificate
 from app.text import MAX_PROSE, clean, clean_block
 
 if TYPE_CHECKING:
@@ -183,9 +184,13 @@ class _KeyRefused(Exception):
 async def connect(hop: SshDial, server: Endpoint, through: Dialer, limit: float) -> SshDialer:
     """Log in at one server; asks about an unknown host key. `limit`: seconds to an agreed key. Raises JumpdeckError."""
     before = _through(through) if isinstance(through, Connection) else ""
+    certified = None
+    if hop.spec.entra_certificate:
+        certified = await entra_certificate(hop.context, hop.profile)
+        server = hop.named_by(server, certified[1])
     login = await prepare_login(
         hop.spec, server.user, server.host, server.port, hop.context, before=before,
-        alias=hop.alias(server, through),
+        alias=hop.alias(server, through), certified=certified,
     )  # fmt: skip
     try:
         return await _until_known(_Attempt(hop, server, through, login, limit))
