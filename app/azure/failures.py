@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import ssl
 from collections.abc import Mapping
@@ -130,11 +131,11 @@ def from_answer(
     if allowed is not None:
         title, hint = _not_allowed(allowed)
     parts = [f"{clean(what)}: HTTP {status}{f' {clean(said.code[:80])}' if said.code else ''}"]
-    if tenant and (rule.hint is _WRONG_TENANT or status in (401, 403)):
+    named = _TENANT_IN_MESSAGE.findall(said.message) if status == 401 else []
+    if len(set(named)) > 1:
+        parts.append(f"the sign-in is of tenant {named[0]}, the subscription of {named[-1]}")
+    elif tenant and (rule.hint is _WRONG_TENANT or status in (401, 403)):
         parts.append(f"the sign-in is of tenant {clean(tenant[:80])}")
-    wanted = _TENANT_IN_MESSAGE.findall(said.message) if status == 401 else []
-    if len(set(wanted)) > 1:
-        parts.append(f"the subscription is of tenant {wanted[-1]}")
     if said.message:
         parts.append(f"from server: {prose(said.message, MAX_SAID)}")
     correlation = headers.get("x-ms-correlation-request-id") or headers.get("x-ms-request-id") or request_id
@@ -282,8 +283,10 @@ def _from_certificate(error: Exception, place: str) -> JumpdeckError:
 
 def _os_words(error: Any) -> str:
     inner = getattr(error, "os_error", None)
-    strerror = getattr(inner, "strerror", None)
-    return prose(strerror or str(inner or error) or type(error).__name__, 300)
+    number = getattr(inner, "errno", None)
+    if isinstance(number, int) and number > 0 and not isinstance(inner, ssl.SSLError):
+        return os.strerror(number)  # asyncio words it in Python
+    return prose(getattr(inner, "strerror", None) or str(inner or error) or type(error).__name__, 300)
 
 
 def _error(code: str, title: str, detail: str, hint: str, recovery: Recovery) -> RouteError:

@@ -47,6 +47,9 @@ BODY_LIMIT = 16 << 20
 MAX_TRIES = 4
 """Tries of one call; what lasts longer is for whoever called, who shows that it is tried again."""
 
+LONG_TRY = 5.0
+"""Seconds after which a failed try is not repeated here: the caller shows what happens meanwhile, and tries again."""
+
 MAX_CONNECTIONS = 8
 """Connections side by side: twenty profiles that open at once are throttled by ARM anyway."""
 
@@ -107,10 +110,11 @@ class RetryPolicy(Policy):
         request.context["call"] = call
         backoff = Backoff(base=0.5, cap=8.0)
         while True:
+            before = call.left
             try:
                 answer = await self.next.send(request)
             except JumpdeckError as error:
-                again = error.transient and error.layer == failures.LAYER
+                again = error.transient and error.layer == failures.LAYER and before - call.left < LONG_TRY
                 wait = backoff.next()
                 if not again or not (call.repeatable or error.code == "JD-ARM-UNREACHABLE"):
                     raise

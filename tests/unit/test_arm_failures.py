@@ -93,7 +93,7 @@ def test_a_subscription_that_is_not_there_says_of_which_tenant_the_sign_in_is() 
              f"'https://sts.windows.net/{OTHER}/' associated with this subscription.")  # fmt: skip
     body = said("InvalidAuthenticationTokenTenant", wrong)
     error = failures.from_answer(401, {}, body, "GET /x", tenant=TENANT)
-    assert f"the subscription is of tenant {OTHER}" in error.detail
+    assert f"the sign-in is of tenant {TENANT}, the subscription of {OTHER}" in error.detail
 
 
 def test_a_long_wait_is_cut_and_a_strange_one_ignored() -> None:
