@@ -75,6 +75,10 @@ class ConsoleAsker:
         if first:
             self._app.call_later(self._say, f"from {clean_line(server)}: {first[:BANNER_WIDTH]}")
 
+    def note(self, text: str) -> None:
+        """A sentence of Jumpdeck's own, for a moment."""
+        self._app.call_later(self._say, clean_line(text))
+
     async def _ask(self, screen: ModalScreen[T]) -> T | None:
         """Show a question and wait. When whoever asks goes away, so does the question."""
         async with self._turn:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from app import audit
-from app.errors import SignInError
+from app.errors import Recovery, SignInError
 from app.identity.attending import attending
 from app.identity.clouds import profile_endpoints
 from app.identity.identity import AccessToken
@@ -213,7 +213,7 @@ class SharedIdentity:
             raise SignInError(
                 "The sign-in was given up", self.about.label,
                 f"Sign in when you are ready: jumpdeck sign-in {clean(self.about.profile)}",
-                code="JD-SIGN-IN-GIVEN-UP", recovery=PersonNeeded("").recovery,
+                code="JD-SIGN-IN-GIVEN-UP", recovery=Recovery.NEEDS_PERSON,
             )  # fmt: skip
         finally:
             for task in (asking, given_up):

@@ -231,8 +231,30 @@ async def test_a_token_is_renewed_ahead_of_its_end(world: World) -> None:
     first = await identity.token(ARM)
     clock.ahead = 3600 - 400
     assert await identity.token(ARM) == first and len(world.server.requests) == 1
+    identity._source._credential = None  # its own cache would answer: it sees the real time
+    world.server.asked.clear()
     clock.ahead = 3600 - 305  # still long enough, but time to renew: the caller does not wait
+    world.server.gate.clear()
     assert await identity.token(ARM) == first
+    await world.server.asked.wait()
+    assert await identity.token(ARM) == first and len(world.server.requests) == 2
+    renewals = list(identity._flights.values())
+    world.server.gate.set()
+    await asyncio.gather(*(renewal.task for renewal in renewals))
+    assert await identity.token(ARM) != first and len(world.server.requests) == 2
+
+
+async def test_the_services_own_time_to_renew_counts(world: World) -> None:
+    world.server.refresh_in = 1000
+    clock = Clock()
+    world.service_principal()
+    identity = world.with_(world.server.about("service-principal", client_id=CLIENT), world.ca, clock=clock)
+    first = await identity.token(ARM)
+    clock.ahead = 990
+    assert await identity.token(ARM) == first and not identity._flights
+    clock.ahead = 1010
+    assert await identity.token(ARM) == first
+    assert identity._owner._tasks, "renewed behind the caller's back"
 
 
 async def test_an_old_token_serves_while_a_newer_one_cannot_be_had(world: World) -> None:
