@@ -39,6 +39,9 @@ END_LIMIT = 2.0
 """Seconds for goodbyes after the tasks have ended, which take three at most: five in all, what a console window that
 closes leaves (Windows)."""
 
+RECHECK_EVERY = 3
+"""Failed tries between two looks at what Azure says of the cluster: it may have been stopped meanwhile."""
+
 P = SessionPhase
 
 
@@ -268,6 +271,8 @@ class Session:
                 self.access = await resolve_access(
                     self.profile, asker=self._asker, secrets=self._ground.secrets, azure=azure
                 )
+            elif self.access.recheck is not None and self.state.tries % RECHECK_EVERY == RECHECK_EVERY - 1:
+                await self.access.recheck()
             access = self.access
             hops = self._route.hops((access.host, access.port))
         board.publish(

@@ -65,6 +65,11 @@ class Access(Record):
     certificate: Callable[[], tls.ClientCertificate | None] = field(default=lambda: None, repr=False)
     """The client certificate of the last credential."""
     ca: bytes | None = field(default=None, repr=False)
+    recheck: Callable[[], Awaitable[None]] | None = field(default=None, repr=False)
+    """Asks whoever runs the cluster whether it can be reached at all (stopped?), when it could before and now fails.
+
+    Bounded in time; raises only what cannot work. None where nobody can be asked.
+    """
 
     @property
     def at(self) -> str:

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 SETTLED = 5.0
 """Seconds within which a second 401 asks for no other token: requests that failed together renew once."""
 
+RECHECK_LIMIT = 5.0
+"""Seconds for a look at ARM between two tries: the next try must not wait long for it."""
+
 _GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _PROGRAM = "kubelogin"
 
@@ -133,7 +136,18 @@ async def aks_access(profile: Profile, cluster: AksCluster, azure: Azure) -> Acc
         base_path=entry.base_path,
         certificate=certificate,
         ca=ca,
+        recheck=lambda: _recheck(profile, cluster, azure),
     )
+
+
+async def _recheck(profile: Profile, cluster: AksCluster, azure: Azure) -> None:
+    """As `Access.recheck`. That ARM cannot be asked is no news: the way itself says more."""
+    try:
+        async with asyncio.timeout(RECHECK_LIMIT):
+            found = await aks.read_cluster(azure.arm, cluster.aks)
+    except (JumpdeckError, TimeoutError):
+        return
+    aks.diagnose(found, profile.via, public=cluster.fqdn == "public", address=cluster.address)
 
 
 async def _read(profile: Profile, cluster: AksCluster, azure: Azure) -> tuple[aks.Cluster, tuple[str, ...], bytes]:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from app.asking import Asker
 from app.azure.context import Azure
 from app.cluster.access import Access, resolve_access
 from app.cluster.access_aks import SETTLED, EntraCredentials, from_kubelogin
@@ -30,6 +31,11 @@ from app.profiles.model import (
     SignIn,
 )
 from app.routes.direct import DirectDialer
+from app.rows import SessionPhase
+from app.session import Session
+from app.session_asking import Desk
+from app.session_route import RouteGround
+from app.tasks import Backoff
 from tests.arm_server import AKS, ArmServer, arm_server, azure_at, refusal
 from tests.fakes import FakeIdentity
 from tests.tls_servers import Authority, api_server, authority
@@ -95,6 +101,7 @@ class World:
         self.arm, self.azure, self.identity, self.port = arm, azure, identity, port
         self.accepted: Callable[[], set[str]] = lambda: {identity.value(SCOPE)}
         self.refused = 0
+        self.available = True
         self.describe()
 
     def describe(self, **properties: Any) -> None:
@@ -124,12 +131,25 @@ class World:
         return caught.value
 
     async def api(self, request: web.Request) -> web.StreamResponse:
+        if not self.available:
+            return web.Response(status=503, text="no")
         bearer = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if bearer not in self.accepted():
             self.refused += 1
             said = {"kind": "Status", "status": "Failure", "reason": "Unauthorized", "message": "Unauthorized"}
             return web.json_response(said, status=401)
         return web.json_response({"gitVersion": "v1.36.1"})
+
+
+class Ground(RouteGround):
+    """What sessions share, with this world's Azure."""
+
+    def __init__(self, here: World) -> None:
+        super().__init__(None)
+        self._here = here
+
+    async def azure(self, profile: Profile, asker: Asker | None) -> Azure:
+        return self._here.azure
 
 
 @asynccontextmanager
@@ -371,6 +391,40 @@ async def test_what_is_not_built_says_so(tmp_path: Path) -> None:
             assert (caught.value.code, int(caught.value.exit_code)) == ("JD-SIGN-IN-NOT-BUILT", 4)
         with pytest.raises(SignInError):
             await resolve_access(Profile("prod", AksCluster(AKS)), asker=None)
+
+
+async def test_a_cluster_that_is_stopped_while_a_session_is_up_is_called_stopped(tmp_path: Path) -> None:
+    async with world(tmp_path) as here:
+        profile = Profile("prod", AksCluster(AKS, address="127.0.0.1"))
+        session = Session(profile, desk=Desk(), ground=Ground(here), tell=lambda _: None, probe_every=0.05,
+                          backoff=Backoff(base=0.01, cap=0.02, floor=0.01))  # fmt: skip
+        session.start()
+        try:
+            await session.wait_up()
+            assert (session.state.identity, session.state.cluster) == ("jo@contoso.test", "aks-prod")
+            here.available = False
+            while session.state.phase is not SessionPhase.RETRYING:
+                await session.changed()
+            here.describe(powerState={"code": "Stopped"})
+            with pytest.raises(JumpdeckError) as caught:
+                await session.wait_up()
+            assert caught.value.code == "JD-AKS-STOPPED"
+            here.describe()
+            here.available = True
+            session.retry_now()
+            while session.state.phase is not SessionPhase.UP:
+                await session.changed()
+        finally:
+            await session.aclose()
+
+
+async def test_a_look_that_fails_is_no_news(tmp_path: Path) -> None:
+    async with world(tmp_path) as here:
+        access = await here.access()
+        assert access.recheck is not None
+        await access.recheck()
+        here.arm.on(AKS, refusal(404, "ResourceNotFound", "no"))
+        await access.recheck()
 
 
 async def test_no_token_and_no_kubeconfig_reach_a_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
