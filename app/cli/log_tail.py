@@ -155,9 +155,8 @@ class Printing:
             await self._report(tail)
 
     def note(self, text: str) -> None:
-        """Say something of ours, unless only lines are wanted."""
-        if not self._quiet:
-            say(f"jumpdeck: {text}")
+        """Say something of ours behind all lines, unless only lines are wanted."""
+        self._say(f"jumpdeck: {text}", behind=True)
 
     async def end(self, tail: Tail | InvokeTail, query: TailQuery) -> None:
         """After a tail that does not follow: when it printed nothing, say what there would have been."""
