@@ -205,16 +205,9 @@ async def _read(response: AsyncHttpResponse, what: str) -> bytes:
             if len(body) > BODY_LIMIT:
                 raise failures.too_large(what, f"{BODY_LIMIT >> 20} MiB")
     except BaseException:
-        await _drop(response)
+        await response.close()  # ends its connection, of which nobody knows how much is to come
         raise
     return bytes(body)
-
-
-async def _drop(response: AsyncHttpResponse) -> None:
-    """End the connection of an answer that is not read to its end."""
-    internal = getattr(response, "_internal_response", None)
-    if isinstance(internal, aiohttp.ClientResponse):
-        internal.close()
 
 
 class Pipeline:
