@@ -1,7 +1,7 @@
 """The kubectl in the pod of a run command: a few of its words, answered by really asking the emulated API server.
 
-`get` (table, wide, json, yaml, name), `logs`, `version`, `auth whoami` and `apply --dry-run=client`; the output, with standard error
-in it, is as kubectl prints it.
+`get` (table, wide, json, yaml, name), `logs`, `version`, `auth whoami` and `apply --dry-run=client`. The output, with
+standard error in it, is as kubectl prints it.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Kubectl:
             return 0, "kubectl controls the Kubernetes cluster manager.\n"
         return (
             1,
-            f'error: unknown command "{verb}" for "kubectl" in the lab: it has get, logs, version, auth whoami and apply\n',
+            f'error: unknown command "{verb}" for "kubectl": in the lab it has get, logs, version, whoami, apply\n',
         )
 
     async def _ask(self, path: str, accept: str, params: Mapping[str, str], body: str | None = None) -> bytes:

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from app.lab.azure_names import AKS_NAME, CLUSTER, GROUP_ID, JIT_POLICY, JUMP_VM, OBJECT_ID, SUBSCRIPTION, TENANT, UPN
 from app.lab.invoke import MAX_OUTPUT
+from app.lab.practice import Lab
 from tests.azure_world import AKS_SCOPE, CLI_SCOPE, LIMIT, Json, Portal, azure_world
 from tests.peers import require
 
@@ -70,29 +71,25 @@ async def test_kubectl_gets_in_with_a_token_of_entra_until_it_expires(portal: Po
         assert "must be logged in" in said or "Unauthorized" in said
 
 
-@pytest.mark.peers("kubectl")
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("get", "pods", "-A"), ("get", "pods", "-A", "-o", "wide"), ("get", "po", "-n", "shop"), ("get", "ns"),
-        ("get", "pods", "-n", "nowhere"), ("get", "pod", "nosuch"), ("get", "nothing"), ("get", "pods", "-o", "name"),
-        ("get", "events", "-A", "--no-headers"), ("logs", "nosuch"), ("logs", "clock-0", "-c", "nosuch"),
-        ("logs", "clock-0", "--previous"), ("get", "deploy", "-A"), ("get", "pods", "--bad-flag"),
-        ("auth", "whoami"), ("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"),
-    ],
-    ids=" ".join,
+SAID = (
+    "get pods -A", "get pods -A -o wide", "get po -n shop", "get ns", "get pods -n nowhere", "get pod nosuch",
+    "get nothing", "get pods -o name", "get events -A --no-headers", "logs nosuch", "logs clock-0 -c nosuch",
+    "logs clock-0 --previous", "get deploy -A", "get pods --bad-flag", "auth whoami",
+    "auth whoami -o jsonpath={.status.userInfo.username}",
 )  # fmt: skip
-async def test_the_kubectl_of_a_command_says_what_kubectl_says(tmp_path: Path, words: tuple[str, ...]) -> None:
-    from app.lab.practice import Lab
 
+
+@pytest.mark.peers("kubectl")
+async def test_the_kubectl_of_a_command_says_what_kubectl_says(tmp_path: Path) -> None:
     async with Lab.open(seed=3) as lab:
         portal = Portal(lab)
         lab.azure.invoke.start_delay = 0.01
         config = write_config(portal, tmp_path / "config", portal.token(AKS_SCOPE))
-        code, said = await kubectl(config, *words)
-        ours = await portal.invoke(f"kubectl {' '.join(words)}")
-        assert ours["exitCode"] == code
-        assert _ageless(ours["logs"]) == _ageless(said)
+        for line in SAID:
+            code, said = await kubectl(config, *line.split())
+            ours = await portal.invoke(f"kubectl {line}")
+            assert (line, ours["exitCode"]) == (line, code)
+            assert (line, _ageless(ours["logs"])) == (line, _ageless(said))
 
 
 def _ageless(text: str) -> list[list[str]]:
