@@ -247,6 +247,9 @@ class Entra:
             text = f"Invalid client secret provided. Ensure the secret sent is the secret value of the app '{client}'."
             raise EntraError("invalid_client", 7000215, text, 401)
         self._check_policy(client, application=True)
+        if form.get("token_type") == "ssh-cert":
+            certificate = await self.ssh.certificate(form.get("req_cnf", ""), self.tokens.clock())
+            return {"token_type": "ssh-cert", "access_token": certificate, "expires_in": 3600}
         minted = self._mint(form.get("scope", ""), client, challenged="claims" in form)
         return {**_bearer(minted), "ext_expires_in": minted.expires_in}
 

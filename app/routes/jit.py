@@ -44,7 +44,10 @@ class Place:
         return f"port {self.port} of {clean(name_of(self.vm))}"
 
 
-async def open_port(place: Place, through: Dialer, context: RouteContext, profile: str) -> JitAccess:
+async def open_port(
+    place: Place, through: Dialer, context: RouteContext, profile: str, *, standing: float = STANDING_LIMIT,
+    limit: float = OPEN_LIMIT,
+) -> JitAccess:  # fmt: skip
     """Have access to the place, and wait until its port answers.
 
     Access that is there but does not help (it was asked for from another address) is asked for anew, once. Raises
@@ -66,12 +69,12 @@ async def open_port(place: Place, through: Dialer, context: RouteContext, profil
 
     access = await have(anew=False)
     if not access.asked:
-        if await _answers(place, through, STANDING_LIMIT):
+        if await _answers(place, through, standing):
             return access
         access = await have(anew=True)
-    if not await _answers(place, through, OPEN_LIMIT):
+    if not await _answers(place, through, limit):
         raise RouteError(
-            "The port did not open in time", f"{place.name}: access was granted, and {OPEN_LIMIT:g} s have passed",
+            "The port did not open in time", f"{place.name}: access was granted, and {limit:g} s have passed",
             "Is the VM running, and does another rule of its network stand in between? It is tried again.",
             code="JD-JIT-CLOSED", recovery=Recovery.TRANSIENT,
         )  # fmt: skip
