@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from app.records import Record
+from app.records import Record, field
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -55,6 +55,20 @@ class HostKeyQuestion(Record):
         return self.fingerprint[-4:]
 
 
+class DeviceCode(Record):
+    """A sign-in that a person finishes in a browser, on any computer (RFC 8628 §3.3). All text is cleaned."""
+
+    sign_in: str
+    """Which sign-in asks: `device-code` or the name of its table."""
+    url: str
+    """Where to type the code, `https://microsoft.com/devicelogin`."""
+    code: str = field(repr=False)
+    expires_at: float
+    """POSIX seconds."""
+    says: str = ""
+    """What to do instead, when there is no code: a window of a browser has opened."""
+
+
 class Asker(Protocol):
     """Asks the person. Code that gets None in its place must fail with what to run first. One question at a time."""
 
@@ -74,6 +88,13 @@ class Asker(Protocol):
         self, server: str, title: str, instructions: str, prompts: tuple[Prompt, ...]
     ) -> tuple[str, ...] | None:
         """Show what `server` asks (labelled as the server's words) and return an answer each; None: gave up."""
+        ...
+
+    async def show_device_code(self, code: DeviceCode) -> None:
+        """Show where to sign in with which code, until this is cancelled because the sign-in has ended.
+
+        Returns when the person gives up.
+        """
         ...
 
     def tell(self, server: str, text: str) -> None:

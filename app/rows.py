@@ -78,6 +78,8 @@ class Staleness(Enum):
     """The first list is under way; rows are the pages so far."""
     STALE = "stale"
     """The stream is lost; rows are as last seen."""
+    SNAPSHOT = "snapshot"
+    """Fetched once, when asked (command invoke); rows are as of then."""
 
 
 class PodSnapshot(msgspec.Struct, frozen=True):

@@ -50,6 +50,35 @@ def lab_channel() -> LabChannel | None:
     return channel if channel.socket or channel.port else None
 
 
+async def ask_lab(channel: LabChannel, request: dict[str, object]) -> dict[str, object]:
+    """The lab's answer to a request, also when it is an error. Raises SignInError when there is none."""
+    line = json.dumps({**request, "token": channel.token}).encode() + b"\n"
+    try:
+        async with asyncio.timeout(ANSWER_LIMIT):
+            answer = json.loads(await _exchange(channel, line))
+        if not isinstance(answer, dict):
+            raise ValueError("not an object")
+    except (OSError, ValueError, EOFError, asyncio.LimitOverrunError) as error:
+        raise SignInError(
+            "The lab does not answer", prose(str(error)), "Start it again: jumpdeck lab",
+            code="JD-SECRET-LAB", layer="secret",
+        ) from error  # fmt: skip
+    return answer
+
+
+async def _exchange(channel: LabChannel, line: bytes) -> bytes:
+    if sys.platform != "win32" and not channel.port:
+        opening = asyncio.open_unix_connection(channel.socket, limit=LINE_LIMIT)
+    else:
+        opening = asyncio.open_connection("127.0.0.1", channel.port, limit=LINE_LIMIT)
+    reader, writer = await opening
+    try:
+        writer.write(line)
+        return await reader.readuntil(b"\n")
+    finally:
+        writer.close()
+
+
 class LabStore:
     """Gives out the lab's own secrets; keeps none, and nobody is ever asked."""
 
@@ -62,31 +91,8 @@ class LabStore:
         return StoreStatus("the lab", False, "secrets of practice profiles come from the lab")
 
     async def get(self, name: str) -> Secret | None:
-        request = {"command": "secret", "name": name, "token": self._channel.token}
-        try:
-            async with asyncio.timeout(ANSWER_LIMIT):
-                answer = json.loads(await self._exchange(json.dumps(request).encode() + b"\n"))
-            if not isinstance(answer, dict):
-                raise ValueError("not an object")
-        except (OSError, ValueError, EOFError, asyncio.LimitOverrunError) as error:
-            raise SignInError(
-                "The lab does not answer", prose(str(error)), "Start it again: jumpdeck lab",
-                code="JD-SECRET-LAB", layer="secret",
-            ) from error  # fmt: skip
-        value = answer.get("value")
+        value = (await ask_lab(self._channel, {"command": "secret", "name": name})).get("value")
         return Secret(value) if isinstance(value, str) and value else None
-
-    async def _exchange(self, line: bytes) -> bytes:
-        if sys.platform != "win32" and not self._channel.port:
-            opening = asyncio.open_unix_connection(self._channel.socket, limit=LINE_LIMIT)
-        else:
-            opening = asyncio.open_connection("127.0.0.1", self._channel.port, limit=LINE_LIMIT)
-        reader, writer = await opening
-        try:
-            writer.write(line)
-            return await reader.readuntil(b"\n")
-        finally:
-            writer.close()
 
     async def set(self, name: str, secret: Secret) -> str:
         raise practice_only()

@@ -119,7 +119,9 @@ class SecretItem(Record):
     """A secret that a profile needs, by a stable name; the name is no secret."""
 
     name: str
-    """`password ops@jump01:22`, `passphrase /home/jo/.ssh/id_ed25519`, `token prod-weu`: kind and what it is for."""
+    """Kind and what it is for: `password ops@jump01:22`, `passphrase /home/jo/.ssh/id_ed25519`, `token prod-weu`,
+    `client-secret CLIENT_ID`, `client-certificate CLIENT_ID`.
+    """
     what: str
     """The question for it, in words: `Passphrase of /home/jo/.ssh/id_ed25519`; cleaned text."""
 
@@ -139,6 +141,16 @@ def passphrase_name(path: Path) -> str:
 def token_name(profile: str) -> str:
     """The name of a cluster's bearer token."""
     return f"token {profile}"
+
+
+def client_secret_name(client_id: str) -> str:
+    """The name of a service principal's secret."""
+    return f"client-secret {client_id.lower()}"
+
+
+def client_certificate_name(client_id: str) -> str:
+    """The name of a service principal's certificate with its key (PEM, or PKCS #12 in base64)."""
+    return f"client-certificate {client_id.lower()}"
 
 
 class _Turn:
@@ -211,6 +223,14 @@ class SecretSource:
             return secret
         finally:
             turn.change(busy=False, posed=False)
+
+    async def known(self, item: SecretItem) -> Secret | None:
+        """The secret if it is in memory or in the store; nobody is asked."""
+        if (secret := self._memory.get(item.name)) is None:
+            secret, _ = await self._stored(item)
+            if secret is not None:
+                self._memory.keep(item.name, secret)
+        return secret
 
     async def _stored(self, item: SecretItem) -> tuple[Secret | None, str]:
         """What the store has, unless it was refused before; else why there is none."""

@@ -11,12 +11,15 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from app.errors import JumpdeckError, Recovery, RouteError
+from app.identity.attending import attend
 from app.program_log import log_crash, log_path
 from app.rows import HopState, SessionPhase, SessionState
 from app.session_asking import Attempt, Desk, SessionAsker
+from app.session_invoke import InvokeLink, by_invoke
 from app.session_liveness import PROBE_EVERY, PROBE_LIMIT, UP_PHASES, Liveness
 from app.session_pacing import Pacing
 from app.session_route import RouteGround, RouteKeeper
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from app.asking import Asker
     from app.cluster.access import Access
     from app.cluster.api import ApiClient
+    from app.cluster.invoke import InvokeReader
     from app.cluster.reader import ClusterReader
     from app.dialer import Dialer
     from app.profiles.model import Profile
@@ -34,6 +38,9 @@ if TYPE_CHECKING:
 END_LIMIT = 2.0
 """Seconds for goodbyes after the tasks have ended, which take three at most: five in all, what a console window that
 closes leaves (Windows)."""
+
+RECHECK_EVERY = 3
+"""Failed tries between two looks at what Azure says of the cluster: it may have been stopped meanwhile."""
 
 P = SessionPhase
 
@@ -59,11 +66,13 @@ class Session:
         self.profile = profile
         self.api: ApiClient | None = None
         self.access: Access | None = None
-        self._reader: ClusterReader | None = None
+        self._reader: ClusterReader | InvokeReader | None = None
         self._board = StateBoard(profile.name, tell)
         self._desk, self._ground = desk, ground
         self._asker = None if asker is None else SessionAsker(asker, desk)
         self._route = RouteKeeper(profile, ground, self._asker)
+        self.invoke = InvokeLink(profile, ground, self._asker) if by_invoke(profile) else None
+        """What stands in place of a route where there is no network path."""
         self._liveness = Liveness(self._board, self._route, every=probe_every, limit=probe_limit)
         self._pacing = Pacing(backoff)
         self._owner = TaskOwner(f"session {profile.name}")
@@ -83,7 +92,7 @@ class Session:
         return self._route
 
     @property
-    def reader(self) -> ClusterReader:
+    def reader(self) -> ClusterReader | InvokeReader:
         """Reads pods, logs and events through this session. Raises RouteError until it has been UP once."""
         if self._reader is None:
             raise RouteError("The route is not open", "it has not been UP yet", code="JD-ROUTE-NOT-OPEN")
@@ -204,14 +213,17 @@ class Session:
         self._pacing.begin()
         async with Attempt(self._desk, self._board) as attempt:
             version = await self._try(attempt)
-        assert self.api is not None
-        self.api.proven = True
+        if self.api is not None:
+            self.api.proven = True
         self._liveness.suspect = None
         self._pacing.up()
         hops = self.hop_states()
         self._board.move(P.UP, up_since=time.time(), error=None, retry_at=None, server_version=version, hops=hops)
         try:
-            await self._liveness.hold(self.api, self._pacing.settled)
+            if self.invoke is not None:
+                await self.invoke.hold(self._liveness.wake)
+            elif self.api is not None:
+                await self._liveness.hold(self.api, self._pacing.settled)
         finally:
             self._pacing.lost()
 
@@ -237,17 +249,30 @@ class Session:
 
     async def _connect(self, attempt: Attempt) -> str:
         """Go through the steps; each shows itself as it happens. Returns the API server's version."""
+        self._board.move(P.CONNECTING, steps=(), error=None, retry_at=None, hops=self.hop_states())
+        attend(self._asker)
+        if self.invoke is None:
+            return await self._connect_route(attempt)
+        await self.invoke.connect(self._board, self._notes)
+        self._reader = self.invoke.reader
+        return ""
+
+    async def _connect_route(self, attempt: Attempt) -> str:
         from app.cluster.access import resolve_access
         from app.cluster.api import ApiClient
         from app.cluster.reader import ClusterReader
         from app.routes.build import check_built
 
         board = self._board
-        board.move(P.CONNECTING, steps=(), error=None, retry_at=None, hops=self.hop_states())
         async with board.step("profile and credentials"):
             check_built(self.profile)  # before a person signs in for a way that leads nowhere
             if self.access is None:
-                self.access = await resolve_access(self.profile, asker=self._asker, secrets=self._ground.secrets)
+                azure = partial(self._ground.azure, self.profile, self._asker)
+                self.access = await resolve_access(
+                    self.profile, asker=self._asker, secrets=self._ground.secrets, azure=azure
+                )
+            elif self.access.recheck is not None and self.state.tries % RECHECK_EVERY == RECHECK_EVERY - 1:
+                await self.access.recheck()
             access = self.access
             hops = self._route.hops((access.host, access.port))
         board.publish(
@@ -263,7 +288,7 @@ class Session:
         async with board.step(f"API server {access.server_label}"):
             await access.credentials.headers()  # may ask a person, for which the probe's limit is too short
             version = await self._liveness.probe(self.api)
-        if self._reader is None:
+        if not isinstance(self._reader, ClusterReader):
             self._reader = ClusterReader(self.api, self, self.profile, access.namespace)
         self._reader.api, self._reader.namespace = self.api, access.namespace
         return version

@@ -11,7 +11,7 @@ from app.rows import SessionPhase
 from app.session_states import StateBoard, is_asking
 
 if TYPE_CHECKING:
-    from app.asking import Asker, HostKeyQuestion, Prompt, SecretAnswer
+    from app.asking import Asker, DeviceCode, HostKeyQuestion, Prompt, SecretAnswer
     from app.trust import TrustedCommand
 
 T = TypeVar("T")
@@ -140,6 +140,20 @@ class SessionAsker:
         return await self._ask(
             SessionPhase.NEEDS_SECRET, lambda: self._asker.ask_prompts(server, title, instructions, prompts), None
         )
+
+    async def show_device_code(self, code: DeviceCode) -> None:
+        """Show it in NEEDS_SIGN_IN. Sessions that wait for the same sign-in stand there too, and one of them shows it.
+
+        The code has a life of its own, so the desk's limit does not count.
+        """
+        if self.attempt is None:
+            return await self._show(code)
+        async with self.attempt.aside(SessionPhase.NEEDS_SIGN_IN):
+            return await self._show(code)
+
+    async def _show(self, code: DeviceCode) -> None:
+        async with self._desk.asking:
+            await self._asker.show_device_code(code)
 
     def tell(self, server: str, text: str) -> None:
         """Pass a server's words on."""

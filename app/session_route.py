@@ -7,13 +7,16 @@ import logging
 from collections.abc import Callable, Hashable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from app.errors import JumpdeckError, Recovery, RouteError
 from app.tasks import TaskOwner
 
 if TYPE_CHECKING:
     from app.asking import Asker
+    from app.azure.context import Azure
     from app.dialer import Dialer, Hop, ProtocolFactory
+    from app.identity.identities import Identities
     from app.profiles.model import Profile
     from app.routes.context import RouteContext
     from app.routes.host_keys import HostKeys
@@ -40,12 +43,17 @@ class RouteGround:
     A console with direct routes alone loads nothing of SSH.
     """
 
-    def __init__(self, asker: Asker | None, *, host_keys: HostKeys | None = None) -> None:
+    def __init__(
+        self, asker: Asker | None, *, host_keys: HostKeys | None = None, justification: str = ""
+    ) -> None:
         self._asker = asker
+        self._justification = justification
         self._shared: SharedHops | None = None
         self._secrets: SecretSource | None = None
         self._host_keys = host_keys
         self._lost: dict[Hashable, str] = {}
+        self._identities: Identities | None = None
+        self._azures: dict[Hashable, Azure] = {}
 
     @property
     def shared(self) -> SharedHops:
@@ -65,7 +73,45 @@ class RouteGround:
             self._secrets = SecretSource(self._asker)
         return self._secrets
 
-    def context(self, asker: Asker | None) -> RouteContext:
+    @property
+    def identities(self) -> Identities:
+        """Who we are at Azure."""
+        if self._identities is None:
+            from app.identity.identities import Identities
+
+            self._identities = Identities(self._asker, self.secrets)
+        return self._identities
+
+    async def azure(self, profile: Profile, asker: Asker | None) -> Azure:
+        """Azure as a profile sees it: one for all profiles with the same sign-in, cloud and way out.
+
+        From now on in the calling task, `asker` is asked where a person must sign in. Raises SignInError.
+        """
+        from app.identity.attending import attend
+        from app.identity.clouds import profile_endpoints
+        from app.outbound import choose_proxy
+
+        attend(asker)
+        identity, endpoints = self.identities.for_profile(profile), profile_endpoints(profile)
+        proxy = choose_proxy(urlsplit(endpoints.resource_manager).hostname or "", profile.proxy)
+        key = (id(identity), endpoints, proxy)
+        if key not in self._azures:
+            from app.azure.arm import Arm
+            from app.azure.context import Azure
+
+            ca_file = None if endpoints.ca_file is None else str(endpoints.ca_file)
+            self._azures[key] = Azure(identity, endpoints, Arm(identity, endpoints, proxy=proxy, ca_file=ca_file))
+        return self._azures[key]
+
+    async def aclose(self) -> None:
+        """Close what was opened to Azure. Nothing else here has a life of its own."""
+        azures, self._azures = list(self._azures.values()), {}
+        identities, self._identities = self._identities, None
+        await asyncio.gather(*(azure.arm.aclose() for azure in azures))
+        if identities is not None:
+            await identities.aclose()
+
+    def context(self, profile: Profile, asker: Asker | None) -> RouteContext:
         """What the hops of one session need."""
         from app.routes.context import RouteContext
 
@@ -73,7 +119,10 @@ class RouteGround:
             from app.routes.host_keys import HostKeys
 
             self._host_keys = HostKeys()
-        return RouteContext(asker=asker, secrets=self.secrets, host_keys=self._host_keys, lost=self._lost)
+        return RouteContext(
+            asker=asker, secrets=self.secrets, host_keys=self._host_keys, lost=self._lost,
+            azure=lambda: self.azure(profile, asker), justification=self._justification,
+        )  # fmt: skip
 
 
 class RouteKeeper:
@@ -115,12 +164,15 @@ class RouteKeeper:
             return ()
         from app.routes.build import build_hops
 
-        return build_hops(self._profile, target=target, context=self._ground.context(self._asker))
+        context = self._ground.context(self._profile, self._asker)
+        return build_hops(self._profile, target=target, context=context)
 
     async def open(self, hops: tuple[Hop, ...], attempt: Attempt, show: StepShow) -> None:
         """Have a route: the one there is when its connections answer, else a new one. Raises JumpdeckError."""
+        from app.identity.attending import attend
         from app.routes.direct import DirectDialer
 
+        attend(self._asker)  # hops that were opened before may need a new token
         if not hops:
             self._direct = DirectDialer()
             return

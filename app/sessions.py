@@ -113,6 +113,7 @@ class Sessions:
         sessions = list(self._sessions.values())
         self._sessions.clear()
         await asyncio.gather(*(session.aclose() for session in sessions), self._unwatch())
+        await self._ground.aclose()
 
     async def __aenter__(self) -> Sessions:
         return self

@@ -126,7 +126,8 @@ class ConsoleApp(OrderedKeysApp):
         await asyncio.to_thread(self._load)
         from screens.bridge import Bridge
 
-        self._bridge = Bridge(ground.make_sessions(ConsoleAsker(self, self.main.flash)), self.main.post_message)
+        asker = ConsoleAsker(self, self.main.flash)
+        self._bridge = Bridge(ground.make_sessions(asker), self.main.post_message, asker.ask_look)
         self.main.bridge = self._bridge
         gc.collect()
         gc.freeze()  # what is loaded now stays: the collector need not look at it again

@@ -12,7 +12,7 @@ from textual.screen import ModalScreen
 from app.text import clean_block, clean_line
 
 if TYPE_CHECKING:
-    from app.asking import HostKeyQuestion, Prompt, SecretAnswer
+    from app.asking import DeviceCode, HostKeyQuestion, Prompt, SecretAnswer
     from app.trust import TrustedCommand
 
 T = TypeVar("T")
@@ -57,11 +57,27 @@ class ConsoleAsker:
 
         return await self._ask(PromptsScreen(server, title, instructions, prompts))
 
+    async def show_device_code(self, code: DeviceCode) -> None:
+        """Show URL and code until the sign-in has ended, or the person gives up."""
+        from screens.questions import DeviceCodeScreen
+
+        await self._ask(DeviceCodeScreen(code))
+
+    async def ask_look(self, profile: str) -> bool:
+        """Whether a profile by command invoke may be looked at, at the price of a pod each time."""
+        from screens.dialogs import LookScreen
+
+        return await self._ask(LookScreen(profile)) is True
+
     def tell(self, server: str, text: str) -> None:
         """A banner: its first line for a moment; the route's page keeps all of it."""
         first = next((line for line in clean_block(text).splitlines() if line.strip()), "")
         if first:
             self._app.call_later(self._say, f"from {clean_line(server)}: {first[:BANNER_WIDTH]}")
+
+    def note(self, text: str) -> None:
+        """A sentence of Jumpdeck's own, for a moment."""
+        self._app.call_later(self._say, clean_line(text))
 
     async def _ask(self, screen: ModalScreen[T]) -> T | None:
         """Show a question and wait. When whoever asks goes away, so does the question."""

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 from textual.message import Message
 
-from app.errors import JumpdeckError, RefusedError
+from app.errors import JumpdeckError, Recovery, RefusedError
 from app.messages import DescriptionArrived, FailureMet, LogFailed, PodsArrived, ScopeSettled, SessionChanged
 from app.rows import LogBatch, LogMark, LogSource, MarkKind, PodRow, PodSnapshot, SessionPhase, SessionState, Staleness
 from app.tasks import TaskOwner
 from widgets.log_ring import LogRing
 
 if TYPE_CHECKING:
+    from app.cluster.invoke import InvokeReader
     from app.cluster.reader import ClusterReader
     from app.sessions import Session, Sessions
 
@@ -46,17 +47,23 @@ def load_services() -> None:
         import_module(name)
 
 
+Confirm = Callable[[str], Awaitable[bool]]
+"""Asks the person whether a profile's cluster, named, may be read at the price of a pod for each look."""
+
+
 class Feed:
     """The readers of one session: one watch of its pods and one log, both of which end with it."""
 
-    def __init__(self, session: Session, tell: Callable[[Message], object]) -> None:
+    def __init__(self, session: Session, tell: Callable[[Message], object], confirm: Confirm | None = None) -> None:
         self.session = session
         self.name = session.profile.name
         self._tell = tell
+        self._confirm = confirm
         self._pods = TaskOwner(f"pods {self.name}")
         self._log = TaskOwner(f"log {self.name}")
         self._asides = TaskOwner(f"asides {self.name}")
         self._asked: tuple[str, ...] = ()
+        self._namespaces: tuple[str, ...] = ()
         self._watching = False
         self._last = PodSnapshot()
 
@@ -78,6 +85,9 @@ class Feed:
     async def _watch(self) -> None:
         try:
             reader = self.session.reader
+            if not reader.live:
+                reader.told = self._waiting
+                await self._agreed()
             namespaces, reason = await self._scope(reader)
             await self._run_watch(reader, namespaces, reason)
             if isinstance(self._last.error, RefusedError) and not namespaces:
@@ -87,13 +97,38 @@ class Feed:
         finally:
             self._watching = False
 
-    async def _run_watch(self, reader: ClusterReader, namespaces: tuple[str, ...], reason: str) -> None:
+    async def _agreed(self) -> None:
+        """Once per session the person is asked before the first look. Raises JumpdeckError when it is not meant."""
+        if self._confirm is not None and not await self._confirm(self.name):
+            raise JumpdeckError(
+                "Not fetched", "command invoke makes a pod in the cluster for each look", "r asks again.",
+                code="JD-INVOKE-NOT-MEANT", recovery=Recovery.NEEDS_PERSON,
+            )  # fmt: skip
+        self._confirm = None
+
+    def _waiting(self, text: str) -> None:
+        """Command invoke waits for its pod: show for how long."""
+        self._tell(ScopeSettled(self.name, self._namespaces, text))
+
+    async def refresh(self) -> bool:
+        """Fetch anew what is only fetched when asked; False where the session's readers go on by themselves."""
+        reader = self.session.reader if self.session.state.phase is SessionPhase.UP else None
+        if reader is None or reader.live:
+            return False
+        if self._watching:
+            reader.refresh()
+        else:
+            self.state_changed(self.session.state)
+        return True
+
+    async def _run_watch(self, reader: ClusterReader | InvokeReader, namespaces: tuple[str, ...], reason: str) -> None:
         from app.cluster.pods import PodScope
 
+        self._namespaces = namespaces
         self._tell(ScopeSettled(self.name, namespaces, reason))
         await reader.pods(PodScope(namespaces)).run(self._published)
 
-    async def _scope(self, reader: ClusterReader) -> tuple[tuple[str, ...], str]:
+    async def _scope(self, reader: ClusterReader | InvokeReader) -> tuple[tuple[str, ...], str]:
         """What was asked for, or, where "all" is forbidden, the namespaces at home and a word on that."""
         if self._asked:
             return self._asked, ""
@@ -136,7 +171,9 @@ class Feed:
         )
         source = LogSource(pod.namespace, pod.name, container, pod.uid)
         try:
-            await self.session.reader.log(request, PatientLink(self.session)).run(deliver)
+            reader = self.session.reader
+            log = reader.log(request, PatientLink(self.session)) if reader.live else reader.log(request)
+            await log.run(deliver)
         except JumpdeckError as error:
             ring.append(LogBatch(source, mark=LogMark(MarkKind.NOTE, " ".join(error.lines()), time.time())))
             self._tell(LogFailed(self.name, error))
@@ -159,16 +196,18 @@ class Feed:
             await owner.aclose()
 
 
-def _forbidden(reader: ClusterReader) -> str:
+def _forbidden(reader: ClusterReader | InvokeReader) -> str:
     return f"Pods of all namespaces may not be listed here; shown: {', '.join(reader.home_namespaces)}"
 
 
 class Bridge:
     """Opens and closes sessions for the console and keeps a feed for each. `aclose` ends everything."""
 
-    def __init__(self, sessions: Sessions, tell: Callable[[Message], object]) -> None:
+    def __init__(
+        self, sessions: Sessions, tell: Callable[[Message], object], confirm: Confirm | None = None
+    ) -> None:
         self.sessions = sessions
-        self._tell = tell
+        self._tell, self._confirm = tell, confirm
         self._feeds: dict[str, Feed] = {}
         self._unsubscribe = sessions.on_change(self._changed)
 
@@ -185,7 +224,7 @@ class Bridge:
         """Open a profile. Raises ProfileError."""
         if name not in self._feeds:
             session = self.sessions.open(name)
-            self._feeds[name] = Feed(session, self._tell)
+            self._feeds[name] = Feed(session, self._tell, self._confirm)
             self._changed(session.state)
 
     def route(self, name: str) -> SessionState | None:
@@ -193,8 +232,10 @@ class Bridge:
         session = self.sessions.get(name)
         return None if session is None else replace(session.state, hops=session.hop_states())
 
-    def retry(self, name: str) -> None:
-        """Let a session try again at once."""
+    async def retry(self, name: str) -> None:
+        """Let a session try again at once, or fetch anew what it only fetches when asked."""
+        if (feed := self._feeds.get(name)) is not None and await feed.refresh():
+            return
         if (session := self.sessions.get(name)) is not None:
             session.retry_now()
 

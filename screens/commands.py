@@ -29,7 +29,7 @@ COMMANDS = (
     Command("describe", "describe the pod under the cursor", ("desc",)),
     Command("route", "the way in, hop by hop, with times and bytes", ("hops",)),
     Command("reload", "read the profile file again; open sessions run on"),
-    Command("retry", "try to connect at once", ("reconnect",)),
+    Command("retry", "try to connect at once; with command invoke, fetch again", ("reconnect", "refresh")),
     Command("close", "close this session", ("disconnect",)),
     Command("theme", "dark or light", (), "dark|light"),
     Command("help", "keys and commands", ("h", "?")),

@@ -15,6 +15,8 @@ from textual.widgets.option_list import Option
 from app.errors import JumpdeckError
 from widgets.steps import error_lines
 
+SETTLE = 0.3
+"""Seconds for which a question takes no yes: the enter that opened the profile must not answer it too."""
 FRAME = """
     align: center middle;
     & > Vertical {
@@ -45,6 +47,44 @@ class ErrorScreen(ModalScreen[None]):
             box.border_title = Content("Error")
             yield Static(Content("\n\n").join(error_lines(self.error)), markup=False)
             yield Static("esc close", markup=False, classes="keys")
+
+
+class LookScreen(ModalScreen[bool]):
+    """Asks once per session whether a cluster may be read by command invoke, which costs a pod for each look."""
+
+    DEFAULT_CSS = "LookScreen {" + FRAME + "& > Vertical { border: round $warning; } }"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "look", "fetch", id="look.yes", tooltip="Fetch now, and whenever it is asked for."),
+        Binding("escape,q", "dismiss(False)", "not now", id="look.no", tooltip="Fetch nothing."),
+    ]
+
+    def __init__(self, profile: str) -> None:
+        super().__init__()
+        self._profile = profile
+        self._settled = False
+
+    def compose(self) -> ComposeResult:
+        """Lay out."""
+        with Vertical() as box:
+            box.border_title = Content(f"{self._profile}: command invoke")
+            yield Static(
+                "Each look makes a pod in the cluster (namespace aks-command) and takes some seconds to a minute. "
+                "Nothing is fetched by itself: pods when this session opens and at each r, a log at each l.",
+                markup=False,
+            )
+            yield Static("enter fetch   esc not now", markup=False, classes="keys")
+
+    def on_mount(self) -> None:
+        """Take no yes yet."""
+        self.set_timer(SETTLE, self._settle)
+
+    def _settle(self) -> None:
+        self._settled = True
+
+    def action_look(self) -> None:
+        """Yes, unless the key was meant for what was there before."""
+        if self._settled:
+            self.dismiss(True)
 
 
 class ChoiceScreen(ModalScreen[str | None]):

@@ -143,10 +143,10 @@ class MainScreen(RoamingScreen):
         if self.bridge and (feed := self.bridge.feed(event.profile)):
             await feed.show((event.wanted,) if event.wanted else ())
 
-    def on_session_view_retry_wanted(self, event: SessionView.RetryWanted) -> None:
-        """Try again."""
+    async def on_session_view_retry_wanted(self, event: SessionView.RetryWanted) -> None:
+        """Try again, or fetch again."""
         if self.bridge:
-            self.bridge.retry(event.profile)
+            await self.bridge.retry(event.profile)
 
     # -- the prompt ----------------------------------------------------------------------------------------------------
 

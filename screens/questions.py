@@ -5,6 +5,7 @@ Nothing here says yes by itself: no default button, and a key pressed a moment t
 
 from __future__ import annotations
 
+import time
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -14,7 +15,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Checkbox, Input, Static
 
-from app.asking import HostKeyQuestion, Prompt, SecretAnswer
+from app.asking import DeviceCode, HostKeyQuestion, Prompt, SecretAnswer
 from app.text import clean_block, clean_line
 from screens.dialogs import FRAME
 
@@ -196,3 +197,46 @@ class HostKeyScreen(ModalScreen[bool]):
         elif event.value.strip():
             self.query_one(".wrong", Static).update(Content("That is not it. Nothing was trusted."))
             event.input.value = ""
+
+
+class DeviceCodeScreen(ModalScreen[None]):
+    """Where to sign in and with which code; it counts down, and whoever shows it closes it when the sign-in has ended.
+
+    The person types the code elsewhere, so nothing is asked here; escape gives up.
+    """
+
+    DEFAULT_CSS = (
+        "DeviceCodeScreen {" + FRAME + "& .code { border: heavy $accent; padding: 1 3; margin: 1 0; width: auto; } "
+        "& .url { margin-top: 1; } }"
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "give up", id="device-code.close", tooltip="Do not sign in.")
+    ]
+
+    def __init__(self, code: DeviceCode) -> None:
+        super().__init__()
+        self._code = code
+
+    def compose(self) -> ComposeResult:
+        """Lay out."""
+        with Vertical() as box:
+            box.border_title = Content(f"Sign in: {clean_line(self._code.sign_in)}")
+            if self._code.code:
+                yield Static("Open this page in a browser, on any computer:", markup=False)
+                yield Static(Content.styled(clean_line(self._code.url), "bold"), markup=False, classes="url")
+                yield Static(Content.styled(clean_line(self._code.code), "bold"), markup=False, classes="code")
+            else:
+                yield Static(Content(clean_line(self._code.says)), markup=False)
+            yield Static("", markup=False, classes="left")
+            yield Static("esc give up", markup=False, classes="keys")
+
+    def on_mount(self) -> None:
+        """Count down."""
+        self._count()
+        self.set_interval(1.0, self._count)
+
+    def _count(self) -> None:
+        left = max(int(self._code.expires_at - time.time()), 0)
+        what = "Type the code there. " if self._code.code else ""
+        text = f"{what}There are {left // 60}:{left % 60:02} left."
+        self.query_one(".left", Static).update(Content(text if left else "The time is over."))

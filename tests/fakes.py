@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 
 from aiohttp import web
 
-from app.asking import HostKeyQuestion, Prompt, SecretAnswer
+from app.asking import DeviceCode, HostKeyQuestion, Prompt, SecretAnswer
 from app.errors import JumpdeckError
+from app.identity.identity import AccessToken
 from app.profiles.model import KubeconfigCluster, Profile
+from app.secrets import Secret
 from app.trust import TrustedCommand
 
 
@@ -57,6 +62,10 @@ class FakeAsker:
         self.asked: list[object] = []
         """Questions in order: texts, commands, host keys, tuples of prompts."""
         self.told: list[tuple[str, str]] = []
+        self.shown, self.gives_up = asyncio.Event(), asyncio.Event()
+        """A device code has been shown; the person gives up on it."""
+        self.hidden = 0
+        """Device codes that are not shown any more."""
 
     async def ask_secret(self, what: str, *, may_keep: bool = False) -> SecretAnswer | None:
         self.asked.append(what)
@@ -75,6 +84,14 @@ class FakeAsker:
     ) -> tuple[str, ...] | None:
         self.asked.append(prompts)
         return self.prompts.pop(0) if self.prompts else None
+
+    async def show_device_code(self, code: DeviceCode) -> None:
+        self.asked.append(code)
+        self.shown.set()
+        try:
+            await self.gives_up.wait()
+        finally:
+            self.hidden += 1
 
     def tell(self, server: str, text: str) -> None:
         self.told.append((server, text))
@@ -102,6 +119,40 @@ class SlowAsker(FakeAsker):
         finally:
             self.open -= 1
         return SecretAnswer(self.secret)
+
+
+class FakeIdentity:
+    """A sign-in with prepared tokens: `TENANT`'s, a new one each time that a fresh one is asked for."""
+
+    TENANT = "11111111-2222-3333-4444-555555555555"
+
+    def __init__(self, *, label: str = "jo@contoso.test", tenant: str = TENANT, life: float = 3600.0) -> None:
+        self.label, self.tenant, self.life = label, tenant, life
+        self.asked: list[tuple[str, bool, str | None]] = []
+        """Scope, fresh, claims of each call."""
+        self.error: JumpdeckError | None = None
+        """Raised in place of the next token."""
+        self.sentinel = "sentinel-token"
+        """In the signature of every token, for searches."""
+        self._serial: dict[str, int] = {}
+
+    async def token(self, scope: str, *, fresh: bool = False, claims: str | None = None) -> AccessToken:
+        self.asked.append((scope, fresh, claims))
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        if fresh:
+            self._serial[scope] = self._serial.get(scope, 0) + 1
+        return AccessToken(Secret(self.value(scope)), time.time() + self.life)
+
+    def value(self, scope: str) -> str:
+        """The token of the moment for a scope."""
+        said = {"tid": self.tenant, "aud": scope, "serial": self._serial.get(scope, 0)}
+        return ".".join((_part({"alg": "none"}), _part(said), f"{self.sentinel}-{self._serial.get(scope, 0)}"))
+
+
+def _part(value: dict[str, object]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
 
 
 class SmallServer:

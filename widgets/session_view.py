@@ -26,6 +26,8 @@ def _key(keys: str, action: str, what: str, name: str, tip: str, *, show: bool =
     return Binding(keys, action, what, id=f"session.{name}", tooltip=tip, show=show)
 
 
+FETCHED = "command invoke"
+"""The hop whose readers fetch when asked and never by themselves, as the route line names it."""
 _HOLDING = (SessionPhase.UP, SessionPhase.DEGRADED)
 _STUCK = (SessionPhase.FAILED, SessionPhase.NEEDS_TRUST, SessionPhase.NEEDS_SECRET, SessionPhase.NEEDS_SIGN_IN)
 
@@ -53,7 +55,8 @@ class SessionView(Vertical):
             _key(str(number), f"namespace({number})", "", f"namespace-{number}", "", show=False)
             for number in range(1, 10)
         ),
-        _key("r", "retry", "retry", "retry", "Try to connect at once.", show=False),
+        _key("r,ctrl+r", "retry", "retry", "retry", "Try to connect at once; with command invoke, fetch again.",
+             show=False),
         _key("F", "full", "full height", "full", "Give the log the whole height, or share it again.", show=False),
     ]
 
@@ -140,7 +143,7 @@ class SessionView(Vertical):
     def _settle(self) -> None:
         if not self.is_mounted:
             return
-        seen = bool(self.snapshot.rows) or self.snapshot.staleness is Staleness.LIVE
+        seen = bool(self.snapshot.rows) or self.snapshot.staleness in (Staleness.LIVE, Staleness.SNAPSHOT)
         up = self.state is not None and self.state.phase in _HOLDING
         showing = seen or (up and self.snapshot.error is None)
         if showing and not self.has_class("-pods"):
@@ -163,6 +166,8 @@ class SessionView(Vertical):
         state, snapshot = self.state, self.snapshot
         if state is not None and state.phase is SessionPhase.CLOSED:
             return "This session is closed; rows are as last seen."
+        if (fetched := self._fetched()) is not None:
+            return fetched
         age = f"pods as of {human_duration(max(0.0, self.now - snapshot.heard_at))} ago"
         if (failure := self._failure()) is not None and snapshot.rows:
             what, *why = failure.lines()
@@ -184,6 +189,18 @@ class SessionView(Vertical):
     def _failure(self) -> JumpdeckError | None:
         """What the session does not get over by itself."""
         return self.state.error if self.state is not None and self.state.phase in _STUCK else None
+
+    def _fetched(self) -> str | None:
+        """The banner of pods that are fetched when asked; None for those that come by themselves."""
+        state, snapshot = self.state, self.snapshot
+        if state is None or state.phase is not SessionPhase.UP or FETCHED not in state.route:
+            return None
+        if self.scope_reason:
+            return self.scope_reason
+        words = [f"pods as of {human_duration(max(0.0, self.now - snapshot.heard_at))} ago"] * bool(snapshot.heard_at)
+        if snapshot.error is not None:
+            return "  ".join([f"{snapshot.error.title} [{snapshot.error.code}]", snapshot.error.hint, *words])
+        return f"A snapshot: {words[0]}  (r: fetch again)" if words else "Nothing is fetched yet (r: fetch)"
 
     def on_pod_table_pod_clicked(self, event: PodTable.PodClicked) -> None:
         """A double click opens the log."""

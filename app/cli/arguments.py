@@ -57,6 +57,7 @@ def add_connection_flags(parser: argparse.ArgumentParser) -> None:
         help="give up when the route has not been UP within this time (default 30s)",
     )  # fmt: skip
     parser.add_argument("--no-input", action="store_true", help="never ask; fail with what to do first")
+    parser.add_argument("--justification", default="", metavar="TEXT", help="why, for hops with just-in-time access")
 
 
 def seconds(text: str) -> float:

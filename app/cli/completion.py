@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-_WITH_PROFILE = ("pods", "logs", "exec", "connect", "trust")
+_WITH_PROFILE = ("pods", "logs", "exec", "connect", "trust", "sign-in", "sign-out")
 
 _BASH = """\
 _jumpdeck() {
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         "@COMMANDS@": " ".join(COMMANDS),
         "@PROFILES@": "list show add edit remove import export check",
         "@SHELLS@": " ".join(sorted(SCRIPTS)),
-        "@KINDS@": "password passphrase token",
+        "@KINDS@": "password passphrase token client-secret client-certificate",
         "@WITH_PROFILE_FISH@": " ".join(_WITH_PROFILE),
         "@WITH_PROFILE@": "|".join(_WITH_PROFILE),
     }

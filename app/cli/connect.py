@@ -34,8 +34,20 @@ def run(args: argparse.Namespace) -> int:
     from app.profiles.store import load
 
     profile = load().get(args.profile)
+    _check_path(profile)
     guard(profile, "a program with this kubeconfig", write=args.write, may_ask=not args.no_input)
     return run_async(_hold(profile, args))
+
+
+def _check_path(profile: Profile) -> None:
+    from app.errors import UsageError
+    from app.session_invoke import by_invoke
+
+    if by_invoke(profile):
+        raise UsageError(
+            f"{profile.name} has nothing to connect to", "command invoke has no network path that a program could use",
+            f"Run single commands: jumpdeck exec {profile.name} -- kubectl …", code="JD-INVOKE-NO-STREAM",
+        )  # fmt: skip
 
 
 async def _hold(profile: Profile, args: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from app.errors import JumpdeckError
 
 if TYPE_CHECKING:
+    from app.rows import PodRow
     from app.sessions import Session
 
 LAB_END_LIMIT = 5.0
@@ -91,19 +92,30 @@ async def _visit(session: Session, name: str) -> None:
 
     from app.cli.frame import wait_first_up
     from app.cli.pods import Columns, RowLines
-    from app.cluster.pods import PodScope, list_pods
 
     await wait_first_up(session, 30.0)
     state = session.state
-    _print(f"── {name}: {' ─▸ '.join(state.route)}  UP  Kubernetes {state.server_version}")
-    assert session.api is not None
-    pods = await list_pods(session.api, PodScope())
+    version = f"  Kubernetes {state.server_version}" if state.server_version else ""
+    _print(f"── {name}: {' ─▸ '.join(state.route)}  UP{version}")
+    async with asyncio.timeout(30.0):
+        pods = await _pods(session)
     rows = RowLines(wide=False, namespaced=True)
-    _print(Columns(rows.headers).text(rows.lines(pods.rows, time.time())).rstrip("\n"))
+    _print(Columns(rows.headers).text(rows.lines(pods, time.time())).rstrip("\n"))
     _print(f"── logs of default/clock-0, the last {TOUR_LINES} lines")
     async with asyncio.timeout(30.0):
         await _print_log(session)
     _print("")
+
+
+async def _pods(session: Session) -> Sequence[PodRow]:
+    """The pods of all namespaces; by command invoke where there is no API server to ask."""
+    from app.cluster.invoke import InvokeReader
+    from app.cluster.pods import PodScope, list_pods
+
+    if isinstance(session.reader, InvokeReader):
+        return await session.reader.list_pods(PodScope())
+    assert session.api is not None
+    return (await list_pods(session.api, PodScope())).rows
 
 
 async def _print_log(session: Session) -> None:

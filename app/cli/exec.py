@@ -32,12 +32,17 @@ def run(args: argparse.Namespace) -> int:
     from app.cli.lent_route import guard
     from app.errors import UsageError
     from app.profiles.store import load
+    from app.session_invoke import by_invoke
 
     command = _own_flags(args)
     if not command:
         raise UsageError("No command to run", "", "For example: jumpdeck exec staging -- kubectl get pods",
                          code="JD-USAGE-COMMAND")  # fmt: skip
     profile = load().get(args.profile)
+    if by_invoke(profile):
+        from app.cli import invoke_exec
+
+        return invoke_exec.run(profile, command, args)
     program = _find(command[0])
     guard(profile, command[0], write=args.write, may_ask=not args.no_input)
     return asyncio.run(_run(profile, [program, *command[1:]], args))
@@ -52,6 +57,9 @@ def _own_flags(args: argparse.Namespace) -> list[str]:
             setattr(args, command.pop(0)[2:].replace("-", "_"), True)
         elif name == "--connect-timeout" and (equals or len(command) > 1):
             args.connect_timeout = _seconds(value if equals else command.pop(1))
+            del command[0]
+        elif name == "--justification" and (equals or len(command) > 1):
+            args.justification = value if equals else command.pop(1)
             del command[0]
         else:
             break

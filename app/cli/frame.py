@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from app.asking import Asker
+    from app.profiles.model import Profile
     from app.rows import SessionState
     from app.sessions import Session
 
@@ -146,17 +147,29 @@ async def open_profile_session(
     `asker` stands in place of the terminal.
     """
     from app.profiles.store import load
+    from app.session_route import RouteGround
     from app.sessions import Sessions
 
     book = load()
     for line in getattr(book, "notices", ()):
         say(f"jumpdeck: {line}")
-    async with Sessions(book, asker=asker or asker_for(args)) as sessions:
+    asker = asker or asker_for(args)
+    ground = RouteGround(asker, justification=getattr(args, "justification", ""))
+    async with Sessions(book, asker=asker, ground=ground) as sessions:
         session = sessions.open(name)
-        await wait_first_up(session, getattr(args, "connect_timeout", 30.0))
+        await wait_first_up(session, getattr(args, "connect_timeout", 30.0) + _for_access(session.profile))
         for warning in session.state.warnings:
             say(f"jumpdeck: warning: {warning}")
         yield session
+
+
+def _for_access(profile: Profile) -> float:
+    """Seconds more for a route whose ports are opened when asked (just-in-time access)."""
+    if not any(getattr(hop, "jit", None) for hop in profile.via):
+        return 0.0
+    from app.routes.jit import OPEN_LIMIT
+
+    return OPEN_LIMIT
 
 
 async def wait_first_up(session: Session, limit: float) -> None:

@@ -17,7 +17,7 @@ from app.text import clean
 if TYPE_CHECKING:
     import socket
 
-    from app.asking import Asker, HostKeyQuestion, Prompt, SecretAnswer
+    from app.asking import Asker, DeviceCode, HostKeyQuestion, Prompt, SecretAnswer
     from app.dialer import ProtocolFactory
     from app.profiles.model import Profile
     from app.routes.listener import Listener
@@ -166,6 +166,10 @@ class LeavingAsker:
         self, server: str, title: str, instructions: str, prompts: tuple[Prompt, ...]
     ) -> tuple[str, ...] | None:
         return await self._asker.ask_prompts(server, title, instructions, prompts) if self._asker else None
+
+    async def show_device_code(self, code: DeviceCode) -> None:
+        if self._asker is not None:
+            await self._asker.show_device_code(code)
 
     def tell(self, server: str, text: str) -> None:
         if self._asker is not None:

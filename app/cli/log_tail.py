@@ -8,7 +8,7 @@ import dataclasses
 from datetime import UTC, datetime
 from functools import partial
 from time import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.cli.frame import open_profile_session, say, say_error
 from app.cli.log_format import LogPrinter, Look, PodFacts, paint, pod_colours
@@ -21,6 +21,9 @@ from app.rows import LogBatch, LogSource
 from app.tasks import TaskOwner
 from app.text import clean
 
+if TYPE_CHECKING:
+    from app.cluster.invoke_logs import InvokeTail
+
 QUIET_AFTER = 3.0
 """Seconds without a line after which standard error says which pods are read and when each last wrote."""
 
@@ -32,7 +35,7 @@ async def tail_profiles(args: argparse.Namespace, query: TailQuery, look: Look) 
     """Tail one profile, or every profile of a tag. Returns the exit code; raises what ended a single one."""
     names = _names(args.profile)
     async with Output() as output, TaskOwner("logs") as owner:
-        printing = _Printing(look, output, quiet=args.only_log_lines)
+        printing = Printing(look, output, quiet=args.only_log_lines)
         runs = [owner.spawn(_one(name, args, query, printing), name=name) for name in names]
         done = owner.spawn(_all(runs, single=len(names) == 1 and not args.profile.startswith("@")), name="all")
         ends: list[asyncio.Future[Any]] = [done, output.broken]
@@ -75,7 +78,7 @@ async def _all(runs: list[asyncio.Task[JumpdeckError | None]], *, single: bool) 
 
 
 async def _one(
-    name: str, args: argparse.Namespace, query: TailQuery, printing: _Printing
+    name: str, args: argparse.Namespace, query: TailQuery, printing: Printing
 ) -> JumpdeckError | None:
     """One profile's tail; returns what ended it, so that the others go on."""
     from app.cli.pods import chosen_namespaces
@@ -86,7 +89,12 @@ async def _one(
             own = dataclasses.replace(
                 query, namespaces=chosen_namespaces(args, reader), profile=name if printing.look.profiled else ""
             )
-            tail = Tail(reader.api, reader.link, own, printing.news)
+            if not reader.live:
+                from app.cli.snapshots import print_logs
+
+                await print_logs(reader, own, printing)
+                return None
+            tail = reader.tail(own, printing.news)
             async with TaskOwner(f"quiet {name}") as owner:
                 owner.spawn(printing.say_when_quiet(tail), name="report")
                 await tail.run(printing.batch)
@@ -96,7 +104,7 @@ async def _one(
     return None
 
 
-class _Printing:
+class Printing:
     """Where batches and news go."""
 
     def __init__(self, look: Look, output: Output, *, quiet: bool) -> None:
@@ -146,12 +154,16 @@ class _Printing:
         if not self._printed and not self._quiet:
             await self._report(tail)
 
-    async def end(self, tail: Tail, query: TailQuery) -> None:
+    def note(self, text: str) -> None:
+        """Say something of ours behind all lines, unless only lines are wanted."""
+        self._say(f"jumpdeck: {text}", behind=True)
+
+    async def end(self, tail: Tail | InvokeTail, query: TailQuery) -> None:
         """After a tail that does not follow: when it printed nothing, say what there would have been."""
         if not self._printed and not self._quiet and not query.follow and self._found:
             await self._report(tail)
 
-    async def _report(self, tail: Tail) -> None:
+    async def _report(self, tail: Tail | InvokeTail) -> None:
         found = await tail.last_lines()
         if self._printed:
             return

@@ -25,15 +25,15 @@ class _Page(msgspec.Struct, gc=False):
 
 
 def items_of_page(body: bytes) -> tuple[list[str], str]:
-    """The items of a PodList page as indented text for a list's second level, and the continue token.
+    """The items of a PodList page, or of kubectl's List, as indented text for a list's second level.
 
-    Raises JumpdeckError JD-API-MALFORMED.
+    Also the continue token. Raises JumpdeckError JD-API-MALFORMED.
     """
     try:
         page = msgspec.json.decode(body, type=_Page)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise malformed("the list of pods", error) from error
-    if page.kind != "PodList":
+    if page.kind not in ("PodList", "List"):
         raise malformed("the list of pods", f"it is of kind {page.kind!r}")
     return [_item(item) for item in page.items or ()], page.metadata.token
 

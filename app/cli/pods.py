@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from app.cluster.invoke import InvokeReader
     from app.cluster.paging import PodScope
     from app.cluster.reader import ClusterReader
     from app.errors import OutputLost
@@ -43,11 +44,27 @@ def run(args: argparse.Namespace) -> int:
     from app.cli.frame import run_async
     from app.errors import UsageError
 
+    if args.watch:
+        check_watch(args.profile)
     if args.watch and args.output == "json":
         raise UsageError(
             "-o json does not go with -w", "a watch prints rows", "Leave one of them out.", code="JD-USAGE-ARGUMENTS"
         )
     return run_async(_main(args))
+
+
+def check_watch(profile: str) -> None:
+    """Raise UsageError where nothing can be watched: a watch without changes is none, so no list stands in for it."""
+    from app.errors import UsageError
+    from app.profiles.store import load
+    from app.session_invoke import by_invoke
+
+    if by_invoke(load().get(profile)):
+        raise UsageError(
+            f"{profile} cannot be watched", "command invoke fetches when asked and has no stream",
+            "Leave -w out and run it again for a newer list, or use a profile with a network path.",
+            code="JD-INVOKE-NO-STREAM",
+        )  # fmt: skip
 
 
 async def _main(args: argparse.Namespace) -> int:
@@ -57,6 +74,10 @@ async def _main(args: argparse.Namespace) -> int:
     async with open_profile_session(args.profile, args) as session:
         reader = session.reader
         scope = PodScope(chosen_namespaces(args, reader), args.selector)
+        if not reader.live:
+            from app.cli.snapshots import print_pods
+
+            return await print_pods(reader, scope, args)
         if args.watch:
             return await _watch(reader, scope, args)
         if args.output == "json":
@@ -64,7 +85,7 @@ async def _main(args: argparse.Namespace) -> int:
         return await _print_list(reader, scope, args)
 
 
-def chosen_namespaces(args: argparse.Namespace, reader: ClusterReader) -> tuple[str, ...]:
+def chosen_namespaces(args: argparse.Namespace, reader: ClusterReader | InvokeReader) -> tuple[str, ...]:
     """The namespaces to look in; empty means all."""
     if args.all_namespaces:
         return ()
@@ -125,6 +146,13 @@ async def _print_list(reader: ClusterReader, scope: PodScope, args: argparse.Nam
         if error.code != "JD-API-NO-TABLE":
             raise
         headers, lines = await _own_table(reader, scope, args)
+    print_table((headers, lines), scope, args)
+    return 0
+
+
+def print_table(table: Table, scope: PodScope, args: argparse.Namespace) -> None:
+    """Headings and lines as the flags want them."""
+    headers, lines = table
     if not lines:
         _say_nothing_found(scope)
     elif args.output == "name":
@@ -133,7 +161,6 @@ async def _print_list(reader: ClusterReader, scope: PodScope, args: argparse.Nam
     else:
         sys.stdout.write(Columns(None if args.no_headers else headers).text(lines))
     sys.stdout.flush()
-    return 0
 
 
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
@@ -159,7 +186,7 @@ async def _own_table(reader: ClusterReader, scope: PodScope, args: argparse.Name
     from app.cluster.pods import list_pods
 
     found = await list_pods(reader.api, scope)
-    form = _row_lines(scope, args)
+    form = row_lines(scope, args)
     return form.headers, form.lines(found.rows, time.time())
 
 
@@ -167,7 +194,7 @@ def _namespaced(scope: PodScope) -> bool:
     return len(scope.namespaces) != 1
 
 
-def _row_lines(scope: PodScope, args: argparse.Namespace) -> RowLines:
+def row_lines(scope: PodScope, args: argparse.Namespace) -> RowLines:
     return RowLines(wide=args.output == "wide", namespaced=_namespaced(scope))
 
 
@@ -181,18 +208,28 @@ def _say_nothing_found(scope: PodScope) -> None:
 
 
 async def _print_json(reader: ClusterReader, scope: PodScope) -> int:
+    return await print_json(_item_pages(reader, scope))
+
+
+async def _item_pages(reader: ClusterReader, scope: PodScope) -> AsyncIterator[list[str]]:
     from app.cli.pod_json import items_of_page
     from app.cluster.paging import pods_path, raw_pages, selectors
 
-    out = sys.stdout
-    out.write('{\n    "apiVersion": "v1",\n    "items": [')
-    count = 0
     for namespace in scope.namespaces or ("",):
         async for body, token in raw_pages(reader.api, pods_path(namespace), selectors(scope)):
             items, token.value = items_of_page(body)
-            for item in items:
-                out.write(("," if count else "") + "\n        " + item)
-                count += 1
+            yield items
+
+
+async def print_json(pages: AsyncIterator[list[str]]) -> int:
+    """All items as one `List`, as kubectl prints it."""
+    out = sys.stdout
+    out.write('{\n    "apiVersion": "v1",\n    "items": [')
+    count = 0
+    async for items in pages:
+        for item in items:
+            out.write(("," if count else "") + "\n        " + item)
+            count += 1
     out.write("\n    ]," if count else "],")
     out.write('\n    "kind": "List",\n    "metadata": {\n        "resourceVersion": ""\n    }\n}\n')
     out.flush()
@@ -204,7 +241,7 @@ async def _watch(reader: ClusterReader, scope: PodScope, args: argparse.Namespac
 
     from app.tasks import TaskOwner
 
-    printer = WatchPrinter(_row_lines(scope, args), headers=not args.no_headers, names=args.output == "name")
+    printer = WatchPrinter(row_lines(scope, args), headers=not args.no_headers, names=args.output == "name")
     async with TaskOwner("pods -w") as owner:
         watch = owner.spawn(reader.pods(scope).run(printer.on_snapshot, printer.on_change), name="watch")
         lost = owner.spawn(printer.lost(), name="output")

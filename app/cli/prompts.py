@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from app.cli.terminal import columns, read_answer
+from app.cli.terminal import columns, read_answer, show
 from app.text import MAX_PROSE, clean, clean_block
 
 if TYPE_CHECKING:
     import asyncio
 
-    from app.asking import HostKeyQuestion, Prompt, SecretAnswer
+    from app.asking import DeviceCode, HostKeyQuestion, Prompt, SecretAnswer
     from app.trust import TrustedCommand
 
 T = TypeVar("T")
@@ -84,6 +84,30 @@ class TerminalAsker:
             return tuple(answers)
 
         return await self._ask(ask)
+
+    async def show_device_code(self, code: DeviceCode) -> None:
+        """URL and code on the terminal, then silence until the sign-in has ended; who gives up interrupts the command.
+
+        Without a terminal nobody can read it: given up at once.
+        """
+        import asyncio
+        import time
+
+        from app.tasks import in_own_thread
+
+        minutes = max(round((code.expires_at - time.time()) / 60), 1)
+        lines = [
+            f"To sign in ({clean(code.sign_in)}), open this page in a browser on any computer:",
+            f"    {clean(code.url)}",
+            f"and type this code, within {minutes} minutes:",
+            f"    {clean(code.code)}",
+        ]
+        lines = [*(lines if code.code else [clean(code.says)]), "Waiting for it … (ctrl+c gives up)"]
+        try:
+            await in_own_thread(lambda: show("\n".join(lines) + "\n"), name="device code")
+        except OSError:
+            return
+        await asyncio.get_running_loop().create_future()
 
     def tell(self, server: str, text: str) -> None:
         """A banner goes to standard error, line by line, with its speaker's name."""

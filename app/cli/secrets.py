@@ -10,14 +10,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from app.errors import JumpdeckError
-    from app.profiles.model import Profile
+    from app.profiles.model import HopSpec, Profile, SshHop
     from app.secret_store import SecretStore
     from app.secrets import Secret
 
-KINDS = ("password", "passphrase", "token")
+KINDS = ("password", "passphrase", "token", "client-secret", "client-certificate")
 INPUT_LIMIT = 64 * 1024
 """Bytes read from a pipe; the store takes less and says so."""
-_NAME_HELP = "password [USER@]HOST[:PORT], passphrase KEYFILE, token PROFILE, or a PROFILE that needs one secret"
+_NAME_HELP = (
+    "password [USER@]HOST[:PORT], passphrase KEYFILE, token PROFILE, client-secret or client-certificate CLIENT_ID, "
+    "or a PROFILE that needs one secret"
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -111,7 +114,25 @@ def _name(kind: str, what: str) -> str:
         from app.secrets import passphrase_name
 
         return passphrase_name(_existing(Path(what).expanduser()))
+    if kind in ("client-secret", "client-certificate"):
+        return _of_application(kind, what)
     return _token(what)
+
+
+def _of_application(kind: str, client_id: str) -> str:
+    import re
+
+    from app.errors import UsageError
+    from app.profiles import patterns
+    from app.secrets import client_certificate_name, client_secret_name
+    from app.text import clean
+
+    if not re.fullmatch(patterns.GUID, client_id):
+        raise UsageError(
+            f"`{clean(client_id)}` is no application id", "00000000-0000-0000-0000-000000000000 is its form",
+            "It is the client-id of the sign-in.", code="JD-USAGE-SECRET",
+        )  # fmt: skip
+    return client_secret_name(client_id) if kind == "client-secret" else client_certificate_name(client_id)
 
 
 def _password(what: str) -> str:
@@ -175,18 +196,36 @@ def _token(what: str) -> str:
 def secrets_of(profile: Profile) -> list[str]:
     """Names of the secrets that the way into a profile's cluster may need."""
     from app.profiles.model import ArcCluster, ServerCluster, SshHop
-    from app.secrets import passphrase_name, token_name
+    from app.secrets import client_secret_name, passphrase_name, token_name
 
     cluster = profile.cluster
     by_token = isinstance(cluster, ServerCluster | ArcCluster) and cluster.auth == "token"
     names = [token_name(profile.name)] if by_token else []
-    for hop in profile.via:
+    sign_in = profile.sign_in
+    if sign_in is not None and sign_in.kind == "service-principal" and sign_in.client_id:
+        names.append(client_secret_name(sign_in.client_id))
+    for hop, before in zip(profile.via, (None, *profile.via), strict=False):
         if isinstance(hop, SshHop):
             if hop.password:
-                names += [_server_password(server, hop.user, hop.vm) for server in hop.ssh]
+                names += _passwords(hop, before)
             if hop.key is not None:
                 names.append(passphrase_name(hop.key))
     return list(dict.fromkeys(names))
+
+
+def _passwords(hop: SshHop, before: HopSpec | None) -> list[str]:
+    """Of each server, or of each VM behind a Bastion; instances of a scale set are known only once it is asked."""
+    import getpass
+
+    from app.profiles import patterns
+    from app.profiles.model import BastionHop
+    from app.secrets import password_name
+
+    if not isinstance(before, BastionHop):
+        return [_server_password(server, hop.user, hop.vm) for server in hop.ssh]
+    machines = [target.lower() for target in before.target if "/virtualmachines/" in target.lower()]
+    users = dict.fromkeys(hop.user or patterns.ssh_user(server) or getpass.getuser() for server in hop.ssh)
+    return [password_name(user, f"vm:{machine}") for user in users for machine in machines]
 
 
 def _typed(name: str) -> str:
@@ -239,7 +278,7 @@ async def _typed_secret(name: str, no_input: bool) -> Secret:
                       code="JD-SECRET-NEEDED", layer="secret")  # fmt: skip
 
 
-_OF = {"password": "of", "passphrase": "of", "token": "for"}
+_OF = {"password": "of", "passphrase": "of", "token": "for", "client-secret": "of", "client-certificate": "of"}
 
 
 async def _piped_secret() -> Secret:

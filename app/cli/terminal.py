@@ -27,6 +27,13 @@ def columns() -> int:
         return 80
 
 
+def show(text: str) -> None:
+    """Write on the controlling terminal, whatever standard output and error are. Blocks. Raises OSError without one."""
+    device = "CONOUT$" if sys.platform == "win32" else "/dev/tty"
+    with open(device, "w", encoding="utf-8", errors="replace") as terminal:
+        terminal.write(clean_block(text))
+
+
 class Stopped(Exception):
     """The question was withdrawn while it was being answered."""
 

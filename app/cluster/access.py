@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import ipaddress
-import os
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from app.asking import Asker
 from app.cluster import kubeconfig, tls
 from app.errors import ProfileError, Recovery, SignInError
 from app.files import read_private
-from app.profiles.model import ArcCluster, KubeconfigCluster, NetworkHop, Profile, ServerCluster
+from app.outbound import CA_LIMIT, choose_proxy
+from app.profiles.model import AksCluster, ArcCluster, KubeconfigCluster, NetworkHop, Profile, ServerCluster
 from app.records import Record, field
 from app.secrets import MEMORY, Secret, SecretItem, SecretSource, token_name
 from app.text import clean
+
+if TYPE_CHECKING:
+    from app.azure.context import Azure
+
+    AzureSource = Callable[[], Awaitable[Azure]]
 
 TOKEN_FILE_AGE = 60.0
 """Seconds for which a token file's content is used before it is read again (client-go re-reads every minute)."""
@@ -61,6 +65,11 @@ class Access(Record):
     certificate: Callable[[], tls.ClientCertificate | None] = field(default=lambda: None, repr=False)
     """The client certificate of the last credential."""
     ca: bytes | None = field(default=None, repr=False)
+    recheck: Callable[[], Awaitable[None]] | None = field(default=None, repr=False)
+    """Asks whoever runs the cluster whether it can be reached at all (stopped?), when it could before and now fails.
+
+    Bounded in time; raises only what cannot work. None where nobody can be asked.
+    """
 
     @property
     def at(self) -> str:
@@ -107,7 +116,7 @@ class TokenCredentials:
         return token_expiry(self._token)
 
     async def headers(self) -> dict[str, str]:
-        return _bearer(self._token)
+        return bearer(self._token)
 
     async def refresh(self) -> bool:
         return False
@@ -132,7 +141,7 @@ class TokenFileCredentials:
         if self._token is None or time.monotonic() - self._read_at > TOKEN_FILE_AGE:
             self._token = await asyncio.to_thread(self._read)
             self._read_at = time.monotonic()
-        return _bearer(self._token)
+        return bearer(self._token)
 
     async def refresh(self) -> bool:
         before, self._token = self._token, None
@@ -160,7 +169,7 @@ class AskedTokenCredentials:
     async def headers(self) -> dict[str, str]:
         token = await self._secrets.get(self._item, asker=self._asker)
         try:
-            return _bearer(Secret(token.reveal().strip()))
+            return bearer(Secret(token.reveal().strip()))
         except SignInError:
             self._secrets.refused(self._item)  # the next need asks anew
             raise
@@ -170,7 +179,8 @@ class AskedTokenCredentials:
         return False
 
 
-def _bearer(token: Secret) -> dict[str, str]:
+def bearer(token: Secret) -> dict[str, str]:
+    """The header that carries a token. Raises SignInError when it is empty or no token."""
     value = token.reveal()
     if not value or not value.isascii() or not value.isprintable() or " " in value:
         raise SignInError("The token cannot be sent", "it is empty or has characters that no token has",
@@ -193,30 +203,40 @@ def token_expiry(token: Secret) -> float | None:
         return None
 
 
-async def resolve_access(profile: Profile, *, asker: Asker | None, secrets: SecretSource | None = None) -> Access:
-    """What a client of the profile's cluster needs; `secrets` is the process's own source. Raises ProfileError or
-    SignInError.
+async def resolve_access(
+    profile: Profile, *, asker: Asker | None, secrets: SecretSource | None = None, azure: AzureSource | None = None
+) -> Access:
+    """What a client of the profile's cluster needs; `secrets` is the process's own source, `azure` makes the profile's
+    sign-in when it is needed. Raises ProfileError or SignInError, and for clusters of Azure what ARM raises.
     """
     cluster = profile.cluster
     if isinstance(cluster, KubeconfigCluster):
-        return await _from_kubeconfig(profile, cluster, asker)
+        return await _from_kubeconfig(profile, cluster, asker, azure)
     if isinstance(cluster, ServerCluster) and cluster.auth == "token":
         return await asyncio.to_thread(_from_server, profile, cluster, asker, secrets)
-    kind = "Azure Arc" if isinstance(cluster, ArcCluster) else "Azure"
-    raise SignInError(
-        "This version cannot sign in to Azure yet", f"profile {profile.name} wants an {kind} sign-in",
-        "Use a kubeconfig context, or a server with auth = \"token\".",
-        code="JD-SIGN-IN-NOT-BUILT", recovery=Recovery.PERMANENT,
-    )  # fmt: skip
+    if isinstance(cluster, ArcCluster) or azure is None:
+        kind = "Azure Arc" if isinstance(cluster, ArcCluster) else "Azure"
+        raise SignInError(
+            f"This version cannot sign in to {kind} here", f"profile {profile.name} wants an {kind} sign-in",
+            "Use a kubeconfig context, or a server with auth = \"token\".",
+            code="JD-SIGN-IN-NOT-BUILT", recovery=Recovery.PERMANENT,
+        )  # fmt: skip
+    from app.cluster.access_aks import aks_access, entra_access
+
+    if isinstance(cluster, AksCluster):
+        return await aks_access(profile, cluster, await azure())
+    return await entra_access(profile, cluster, await azure())
 
 
-async def _from_kubeconfig(profile: Profile, cluster: KubeconfigCluster, asker: Asker | None) -> Access:
+async def _from_kubeconfig(
+    profile: Profile, cluster: KubeconfigCluster, asker: Asker | None, azure: AzureSource | None
+) -> Access:
     chosen = await asyncio.to_thread(read_chosen, cluster)
     entry, user = chosen.cluster, chosen.user
     ca, ca_from = entry.ca, entry.ca_from
     if profile.ca_file is not None:
-        ca, ca_from = await asyncio.to_thread(_read_ca, profile.ca_file), str(profile.ca_file)
-    credentials, certificate = await _credentials(profile, chosen, asker)
+        ca, ca_from = await asyncio.to_thread(read_ca, profile.ca_file), str(profile.ca_file)
+    credentials, certificate = await _credentials(profile, chosen, asker, azure)
     name = entry.tls_server_name or entry.host
     return Access(
         server=entry.server,
@@ -227,8 +247,8 @@ async def _from_kubeconfig(profile: Profile, cluster: KubeconfigCluster, asker: 
         credentials=credentials,
         namespace=cluster.namespace or chosen.namespace or "default",
         cluster_label=clean(entry.name),
-        identity_label=clean(user.name),
-        proxy=_proxy(profile, entry.host, entry.proxy_url, entry.server),
+        identity_label=getattr(credentials, "label", clean(user.name)),
+        proxy=proxy_for(profile, entry.host, entry.proxy_url, entry.server),
         base_path=entry.base_path,
         context_version=getattr(credentials, "certificate_version", lambda: 0),
         certificate=certificate,
@@ -247,9 +267,25 @@ CertificateSource = Callable[[], tls.ClientCertificate | None]
 
 
 async def _credentials(
-    profile: Profile, chosen: kubeconfig.Chosen, asker: Asker | None
+    profile: Profile, chosen: kubeconfig.Chosen, asker: Asker | None, azure: AzureSource | None
 ) -> tuple[Credentials, CertificateSource]:
     user = chosen.user
+    if user.exec is None or user.token is not None or user.token_file is not None or user.certificate is not None:
+        return await fixed_credentials(user)
+    if profile.sign_in is not None and azure is not None:
+        from app.cluster.access_aks import exec_credentials
+
+        entra = await exec_credentials(profile, user.exec, azure)
+        if entra is not None:
+            return entra, lambda: None
+    from app.cluster.exec_plugin import ExecCredentials
+
+    plugin = await ExecCredentials.trusted(profile.name, user.exec, chosen.cluster, asker)
+    return plugin, plugin.certificate
+
+
+async def fixed_credentials(user: kubeconfig.UserEntry) -> tuple[Credentials, CertificateSource]:
+    """The credential that stands in a kubeconfig: token, token file, client certificate. Raises SignInError."""
     fixed: tls.ClientCertificate | None = None
     if user.certificate is not None and user.key is not None:
         fixed = tls.ClientCertificate(user.certificate, user.key, f"kubeconfig user {clean(user.name)}")
@@ -258,77 +294,48 @@ async def _credentials(
         return TokenFileCredentials(user.token_file), lambda: fixed
     if user.token is not None:
         return TokenCredentials(user.token), lambda: fixed
-    if user.exec is not None and fixed is None:
-        from app.cluster.exec_plugin import ExecCredentials
-
-        plugin = await ExecCredentials.trusted(profile.name, user.exec, chosen.cluster, asker)
-        return plugin, plugin.certificate
     return NoCredentials(), lambda: fixed
 
 
 def _from_server(profile: Profile, cluster: ServerCluster, asker: Asker | None, secrets: SecretSource | None) -> Access:
+    return server_access(profile, cluster, AskedTokenCredentials(profile.name, asker, secrets), "token")
+
+
+def server_access(profile: Profile, cluster: ServerCluster, credentials: Credentials, identity: str) -> Access:
+    """What a client of an API server named outright needs; blocks. Raises ProfileError."""
+
     def error(why: str, hint: str) -> ProfileError:
         return ProfileError(f"Profile {profile.name} cannot be used", f"cluster.server: {why}", hint,
                             code="JD-PROFILE-SERVER")  # fmt: skip
 
     host, port, path = kubeconfig.check_server(cluster.server, error)
     ca_file = cluster.ca_file or profile.ca_file
-    ca = _read_ca(ca_file) if ca_file else None
+    ca = read_ca(ca_file) if ca_file else None
     return Access(
         server=cluster.server.rstrip("/"),
         host=cluster.address or host,
         port=port,
         tls_name=cluster.tls_server_name or host,
         context_factory=lambda: tls.make_context(ca, None, ca_from=str(ca_file)),
-        credentials=AskedTokenCredentials(profile.name, asker, secrets),
+        credentials=credentials,
         cluster_label=clean(host),
-        identity_label="token",
-        proxy=_proxy(profile, host, None, cluster.server),
+        identity_label=identity,
+        proxy=proxy_for(profile, host, None, cluster.server),
         base_path=path,
         ca=ca,
     )
 
 
-def _read_ca(path: Path) -> bytes:
-    return read_private(path.expanduser(), limit=kubeconfig.CA_LIMIT, what="CA file", shared=True)
+def read_ca(path: Path) -> bytes:
+    """The PEM certificates of a CA file; blocks. Raises ProfileError."""
+    return read_private(path.expanduser(), limit=CA_LIMIT, what="CA file", shared=True)
 
 
-def _proxy(profile: Profile, host: str, proxy_url: str | None, server: str) -> str | None:
+def proxy_for(profile: Profile, host: str, proxy_url: str | None, server: str) -> str | None:
     """The web proxy to go through: the profile's, the kubeconfig's, the environment's; never for this computer.
 
     Behind a hop that carries streams there is none: a proxy is a matter of the network in which we dial.
     """
-    if kubeconfig.is_loopback(host) or not all(isinstance(hop, NetworkHop) for hop in profile.via):
+    if not all(isinstance(hop, NetworkHop) for hop in profile.via):
         return None
-    return profile.proxy or proxy_url or environment_proxy(host, secure=server.startswith("https:"))
-
-
-def environment_proxy(host: str, *, secure: bool = True) -> str | None:
-    """HTTPS_PROXY (or HTTP_PROXY), unless NO_PROXY names the host; lower case wins, as in curl."""
-    name = "https_proxy" if secure else "http_proxy"
-    found = os.environ.get(name) or os.environ.get(name.upper()) or ""
-    exempt = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    if not found or _exempt(host.lower().rstrip("."), exempt.lower()):
-        return None
-    return found if "://" in found else f"http://{found}"
-
-
-def _exempt(host: str, exempt: str) -> bool:
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address | None
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        address = None
-    for raw in exempt.split(","):
-        entry = raw.strip().lstrip(".").removeprefix("*.")
-        if not entry:
-            continue
-        if entry == "*" or host == entry or host.endswith(f".{entry}"):
-            return True
-        if address is not None and "/" in entry:
-            try:
-                if address in ipaddress.ip_network(entry, strict=False):
-                    return True
-            except ValueError:
-                continue
-    return False
+    return choose_proxy(host, profile.proxy or proxy_url, secure=server.startswith("https:"))

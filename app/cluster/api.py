@@ -71,7 +71,13 @@ class ApiClient:
         """Whether the server has accepted the credential once: a later 401 may be the server's own trouble."""
 
     def _judged(self, error: JumpdeckError) -> JumpdeckError:
-        """A refused token that was good before is tried again, unless getting another one asks a person (R-06)."""
+        """A refused token that was good before is tried again, unless getting another one asks a person (R-06).
+
+        Credentials that know better what a refusal means have a `judged` of their own.
+        """
+        if error.layer == "token" and (judged := getattr(self.access.credentials, "judged", None)) is not None:
+            found: JumpdeckError = judged(error)
+            return found
         if self.proven and error.layer == "token" and getattr(self.access.credentials, "patient", False):
             error.recovery = Recovery.TRANSIENT
             error.hint = "It was accepted before and is tried again; renew it if that does not help."

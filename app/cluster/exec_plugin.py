@@ -159,7 +159,7 @@ def describe_command(profile: str, entry: ExecEntry) -> TrustedCommand:
     if program is None:
         hint = f"From the kubeconfig: {prose(entry.install_hint, 500)}" if entry.install_hint else "Install it first."
         if _stem(entry.command) in _AZURE:
-            hint = "Sign-in to Azure without a program comes with Azure profiles; until then install it."
+            hint = 'Jumpdeck signs in without it: set sign-in = "azure-cli" (or another kind) in the profile.'
         raise SignInError("The program that signs in is missing", f"{clean(entry.command)} is not on PATH", hint,
                           code="JD-EXEC-MISSING", recovery=Recovery.NEEDS_PERSON)  # fmt: skip
     try:
@@ -306,8 +306,8 @@ def _name(command: TrustedCommand) -> str:
 def _azure(command: TrustedCommand) -> SignInError:
     return SignInError(
         "This kubeconfig signs in to Azure with a program",
-        f"{clean(command.argv[0])}; sign-in without it comes with Azure profiles",
-        f"Until then, trust it as a command: jumpdeck trust {command.profile}",
+        f"{clean(command.argv[0])}; with a sign-in of its own the profile needs no program",
+        f'Set sign-in = "azure-cli" (or another kind) in the profile, or trust it: jumpdeck trust {command.profile}',
         code="JD-SIGN-IN-KUBELOGIN", layer="trust", recovery=Recovery.NEEDS_PERSON,
     )  # fmt: skip
 

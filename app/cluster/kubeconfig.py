@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import ipaddress
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 
 from app.errors import ProfileError
 from app.files import read_private, shown
+from app.outbound import CA_LIMIT, is_loopback
 from app.records import Record
 from app.restricted_yaml import MAX_YAML_BYTES, load_yaml
 from app.secrets import Secret
@@ -25,9 +25,6 @@ from app.text import clean
 
 TOKEN_LIMIT = 64 << 10
 """Bytes of a token file; header limits of servers are far below."""
-
-CA_LIMIT = 1 << 20
-"""Bytes of a CA bundle; the Mozilla one has 250 KiB."""
 
 
 class ClusterEntry(Record):
@@ -133,12 +130,32 @@ def load(paths: Sequence[Path]) -> Kubeconfig:
     merged = Kubeconfig()
     found = [path for path in paths if path.exists()] if len(paths) > 1 else list(paths)
     for path in found or list(paths)[:1]:
-        _merge(merged, path.expanduser())
+        path = path.expanduser()
+        _merge(merged, path, read_private(path, limit=MAX_YAML_BYTES, what="kubeconfig", shared=True))
     return merged
 
 
-def _merge(merged: Kubeconfig, path: Path) -> None:
-    data = read_private(path, limit=MAX_YAML_BYTES, what="kubeconfig", shared=True)
+def from_network(data: bytes, name: str) -> Kubeconfig:
+    """A kubeconfig that a service sent; `name` says whose it is in errors. Raises ProfileError.
+
+    It may name no file of this computer: the service would learn what stands in it.
+    """
+    path = Path(clean(name).replace(os.sep, "_"))
+    found = Kubeconfig()
+    _merge(found, path, data)
+    for section in (found.clusters, found.users):
+        for entry, held in section.items():
+            for field in _FILE_FIELDS:
+                if held.fields.get(field):
+                    raise _error(path, f"{clean(entry)}: {field}", "it names a file of this computer, which nothing "
+                                 "that comes over the network may", "Ask whoever runs the service.")  # fmt: skip
+    return found
+
+
+_FILE_FIELDS = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
+
+
+def _merge(merged: Kubeconfig, path: Path, data: bytes) -> None:
     root = load_yaml(data, f"kubeconfig {shown(path)}")
     if root is None:
         root = {}
@@ -298,16 +315,6 @@ def check_server(server: str, error: Any) -> tuple[str, int, str]:
     if parts.username or parts.password or parts.query or parts.fragment:
         raise error("it holds more than host, port and path", "Write https://HOST:PORT/PATH.")
     return host, port or (443 if parts.scheme == "https" else 80), parts.path.rstrip("/")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this computer, so that no proxy is used and plain HTTP stays inside."""
-    if host.lower().rstrip(".") == "localhost" or host.lower().endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _kind(value: object) -> str:

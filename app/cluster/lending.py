@@ -24,9 +24,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from app.cluster.access import Access, environment_proxy
-from app.cluster.kubeconfig import is_loopback
+from app.cluster.access import Access
 from app.errors import JumpdeckError
+from app.outbound import environment_proxy, is_loopback
 
 API_VERSION = "client.authentication.k8s.io/v1"
 LONGEST_BASE = 68

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from app.cluster.log_lines import MAX_LINE
-from app.cluster.log_pod import LogApi
 from app.cluster.pods import PodScope
 from app.errors import NotFoundError, UsageError
 from app.rows import ContainerRow, PodRow
@@ -105,7 +105,15 @@ def check(query: TailQuery) -> None:
         )  # fmt: skip
 
 
-async def scopes(api: LogApi, query: TailQuery) -> list[PodScope]:
+class Objects(Protocol):
+    """Where the object that a query names is read."""
+
+    async def get(self, path: str, params: Mapping[str, str | int] | None = None) -> bytes:
+        """The whole body of a GET. Raises JumpdeckError."""
+        ...
+
+
+async def scopes(api: Objects, query: TailQuery) -> list[PodScope]:
     """Which pods to list and watch. Raises NotFoundError when `kind/name` is nowhere, JumpdeckError else."""
     check(query)
     if not query.exact:
@@ -128,7 +136,7 @@ async def scopes(api: LogApi, query: TailQuery) -> list[PodScope]:
     return found
 
 
-async def _objects(api: LogApi, group: str, plural: str, namespace: str, name: str) -> list[dict[str, Any]]:
+async def _objects(api: Objects, group: str, plural: str, namespace: str, name: str) -> list[dict[str, Any]]:
     if not namespace:
         listed = json.loads(await api.get(f"{group}/{plural}", {"fieldSelector": f"metadata.name={name}"}))
         return list(listed.get("items") or [])

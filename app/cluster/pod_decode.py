@@ -147,6 +147,17 @@ def decode_pod_list(body: bytes) -> PodPage:
     return PodPage([pod_row(pod) for pod in page.items or ()], page.metadata.resourceVersion, page.metadata.token)
 
 
+def decode_kubectl_list(body: bytes) -> list[PodRow]:
+    """The pods that `kubectl get pods -o json` prints: a `List`. Raises JumpdeckError JD-API-MALFORMED."""
+    try:
+        page = _LIST.decode(body)
+    except _UNREADABLE as error:
+        raise malformed("the list of pods", error) from error
+    if page.kind not in ("List", "PodList"):
+        raise malformed("the list of pods", f"it is of kind {page.kind!r}")
+    return [pod_row(pod) for pod in page.items or ()]
+
+
 def decode_watch_event(line: bytes) -> PodEvent:
     """One line of a pod watch (metav1.WatchEvent). Raises JumpdeckError JD-API-MALFORMED."""
     event = read_watch_event(line)

@@ -1,26 +1,26 @@
 """What the console and the command line read of a cluster, in one place.
 
-The API server is the only backing today; command invoke (no stream, only snapshots on demand) becomes the second.
+This one reads the API server; `app.cluster.invoke` is its like for command invoke (no stream, snapshots on demand).
 """
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from app.dialer import Link
 from app.profiles.model import Profile
 from app.rows import EventRow, PodRow
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     import aiohttp
 
     from app.cluster.api import ApiClient
     from app.cluster.log_follow import LogFollow, LogRequest
     from app.cluster.pods import PodScope, PodWatch
-    from app.cluster.tail import Tail, TailQuery
+    from app.cluster.tail import Tail, TailNews, TailQuery
 
 
 class ClusterReader:
@@ -28,6 +28,9 @@ class ClusterReader:
 
     It lasts as long as the session. `api` is the client of the moment: another one after the access was read anew.
     """
+
+    live: Literal[True] = True
+    """Watches and follows go on by themselves."""
 
     def __init__(self, api: ApiClient, link: Link, profile: Profile, namespace: str) -> None:
         self.api = api
@@ -52,11 +55,11 @@ class ClusterReader:
 
         return LogFollow(_ApiOfTheMoment(self), link or self.link, request)
 
-    def tail(self, query: TailQuery) -> Tail:
-        """The logs of many pods, new ones joining."""
+    def tail(self, query: TailQuery, news: Callable[[TailNews], None] | None = None) -> Tail:
+        """The logs of many pods, new ones joining. `news` hears what is not a line."""
         from app.cluster.tail import Tail
 
-        return Tail(self.api, self.link, query)
+        return Tail(self.api, self.link, query, news)
 
     async def events(self, namespace: str, *, about: PodRow | None = None) -> list[EventRow]:
         """Events of a namespace, or of one pod, oldest first."""

@@ -64,10 +64,11 @@ async def describe_pod(api: ApiClient, pod: PodRow) -> str:
     else:
         note = ""
     # Loading the models takes half a second the first time: not in the loop, where a screen lives.
-    return await asyncio.to_thread(_describe, body, events, note)
+    return await asyncio.to_thread(describe_body, body, events, note)
 
 
-def _describe(body: bytes, events: Any, note: str) -> str:
+def describe_body(body: bytes, events: Any, note: str) -> str:
+    """A pod from its JSON, with its events (None: not readable, `note` says why). Blocks; cleaned text."""
     from app.cluster.describe import describe, read_pod
 
     return clean_block(describe(read_pod(body), events, note))

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from app.errors import ProfileError, SignInError
+from app.outbound import trusting, trusting_the_system
 from app.records import Record
 from app.secrets import Secret
 from app.text import prose
@@ -32,33 +33,13 @@ def make_context(ca_pem: bytes | None, certificate: ClientCertificate | None, *,
 
     Blocks; run it in a thread. Raises ProfileError (JD-TLS-CA, JD-CLIENT-CERT) or SignInError (expired certificate).
     """
-    context = _trusting(ca_pem, ca_from) if ca_pem is not None else _trusting_the_system()
+    context = trusting(ca_pem, ca_from) if ca_pem is not None else trusting_the_system()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     if certificate is not None:
         check_dates(certificate)
         _load(context, certificate)
     return context
-
-
-def _trusting(ca_pem: bytes, ca_from: str) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    # As Go does it: any certificate of the bundle is an anchor, so an intermediate or the server's own may be pinned.
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    try:
-        context.load_verify_locations(cadata=ca_pem.decode("ascii", "replace"))
-    except (ssl.SSLError, ValueError) as exc:
-        raise ProfileError(
-            "The CA certificate cannot be read", f"{ca_from or 'certificate-authority'}: {prose(str(exc))}",
-            "It must be one or more PEM certificates (-----BEGIN CERTIFICATE-----).", code="JD-TLS-CA",
-        ) from exc  # fmt: skip
-    return context
-
-
-def _trusting_the_system() -> ssl.SSLContext:
-    import truststore
-
-    return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def check_dates(certificate: ClientCertificate) -> None:

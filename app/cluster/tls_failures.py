@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 
 from app.errors import JumpdeckError, Recovery, RouteError
-from app.routes.failures import from_os_error
+from app.routes.failures import StreamFailed, from_os_error
 from app.text import clean, prose
 
 _MAX_NAMES = 6
@@ -27,6 +27,8 @@ def is_wrong_name(error: ssl.SSLCertVerificationError) -> bool:
 
 def from_tls(error: Exception, at: str, name: str, names: tuple[str, ...] = ()) -> JumpdeckError:
     """The error of a handshake with `at`, verified as `name`; `names` are those of the certificate when known."""
+    if isinstance(error, StreamFailed):
+        return from_os_error(error, at)
     if isinstance(error, ssl.SSLCertVerificationError):
         return _from_certificate(error, at, name, names)
     if isinstance(error, ssl.SSLError):

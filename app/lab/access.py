@@ -1,10 +1,11 @@
-"""Who may do what: the three users of the recordings and their RBAC rules."""
+"""Who may do what: the three users of the recordings, those of the lab's Entra, and their RBAC rules."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from app.lab.azure_names import APP_OBJECT_ID, GROUP, OBJECT_ID, UPN
 from app.lab.statuses import StatusError
 
 READ = ("get", "list", "watch")
@@ -79,6 +80,8 @@ _USERS: Mapping[str, User] = {
         bindings=(Binding("team-a", "pod-reader", _READER), Binding("team-b", "pod-lister", _LISTER)),
     ),
     "nobody": User("nobody", "u-nobody", ("none", "system:authenticated")),
+    UPN: User(UPN, OBJECT_ID, (GROUP, "system:authenticated"), admin=True),
+    APP_OBJECT_ID: User(APP_OBJECT_ID, APP_OBJECT_ID, ("system:authenticated",), admin=True),
 }  # fmt: skip
 
 EVERYBODY = (

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from app.lab.azure_names import AKS_NAME
 from app.lab.config_folder import API_NAME
 
 LIFE = timedelta(days=7)
@@ -78,7 +79,7 @@ def _authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
 def _server(
     key: ec.EllipticCurvePrivateKey, authority: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey
 ) -> x509.Certificate:
-    names = [x509.DNSName(API_NAME), x509.DNSName("localhost")]
+    names = [x509.DNSName(name) for name in (API_NAME, AKS_NAME, "localhost")]
     addresses = [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     issuer = authority.subject.rfc4514_string().removeprefix("CN=")
     return (

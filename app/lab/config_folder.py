@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.lab.azure_names import BASTION, CLUSTER, JUMP_VM, TENANT
+
 API_NAME = "lab-api.jumpdeck.internal"
 """The private name of the lab's API server; no resolver knows it, only the jump boxes do."""
 
@@ -118,7 +120,22 @@ def write_kubeconfig(folder: LabFolder, port: int, ca: Path, tokens: Mapping[str
     write_private(folder.kubeconfig, "\n".join(lines) + "\n")
 
 
-def write_profiles(folder: LabFolder, jump_port: int, jump_fingerprint: str, inner_fingerprint: str) -> None:
+@dataclass(frozen=True, slots=True)
+class AzureEnds:
+    """Where the lab's Azure listens: URLs without a slash at the end, and the authority that TLS trusts there."""
+
+    authority: str
+    resource_manager: str
+    ca: Path
+
+
+AZURE_PROFILES = ("lab-bastion", "lab-bastion-aks", "lab-invoke")
+"""The profiles that go through the lab's Azure."""
+
+
+def write_profiles(
+    folder: LabFolder, jump_port: int, jump_fingerprint: str, inner_fingerprint: str, azure: AzureEnds
+) -> None:
     """The lab's profiles: one per route that exists. Host keys are pinned, so nothing asks."""
     lines = ["# Written by the lab; it goes when the lab ends.", "version = 1", "", "[hop.jump]"]
     lines += [f'ssh = "{SSH_USER}@127.0.0.1:{jump_port}"', f"key = {_quoted(folder.jump_key)}"]
@@ -127,7 +144,27 @@ def write_profiles(folder: LabFolder, jump_port: int, jump_fingerprint: str, inn
     lines += _profile(folder, "lab-direct", "Practice cluster, straight", "lab")
     lines += _profile(folder, "lab-ssh", "Practice cluster, behind a jump box", PRIVATE_CONTEXT, "jump")
     lines += _profile(folder, "lab-ssh-chain", "Practice cluster, behind two", PRIVATE_CONTEXT, "jump", "inner")
+    lines += _azure_profiles(folder, jump_fingerprint, azure)
     write_private(folder.config / "profiles.toml", "\n".join(lines) + "\n")
+
+
+def _azure_profiles(folder: LabFolder, jump_fingerprint: str, azure: AzureEnds) -> list[str]:
+    """The cloud, the sign-in, and what goes through them."""
+    bastion, invoke = f'{{ bastion = "{BASTION}" }}', "{ command-invoke = true }"
+    vm = f'{{ bastion = "{BASTION}", target = "{JUMP_VM}" }}'
+    ssh = f'{{ ssh = "{SSH_USER}@jump", key = {_quoted(folder.jump_key)}, host-key = "{jump_fingerprint}" }}'
+    ways = (
+        ("Practice cluster, through Bastion and a jump box", f"{vm}, {ssh}"),
+        ("Practice cluster, through Bastion alone", bastion),
+        ("Practice cluster, by command invoke", invoke),
+    )
+    lines = ["", "[cloud.lab]", f'authority = "{azure.authority}"', f'resource-manager = "{azure.resource_manager}"']
+    lines += [f"ca-file = {_quoted(azure.ca)}", "", "[sign-in.lab]", 'kind = "lab"', ""]
+    lines += ["[sign-in.lab-code]", 'kind = "device-code"', f'tenant = "{TENANT}"']
+    for name, (title, via) in zip(AZURE_PROFILES, ways, strict=True):
+        lines += ["", f"[profile.{name}]", f'title = "{title}"', 'tags = ["practice"]']
+        lines += [f'cluster = {{ aks = "{CLUSTER}" }}', f"via = [{via}]", 'cloud = "lab"', 'sign-in = "lab"']
+    return lines
 
 
 def _profile(folder: LabFolder, name: str, title: str, context: str, *hops: str) -> list[str]:

@@ -207,6 +207,11 @@ class Door:
             self._server.close()
             self._server = None
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing comes through for a newcomer: shut or frozen."""
+        return bool(self._shut) or self.frozen
+
     async def connect(self, factory: ProtocolFactory) -> None:
         """Come in as a client from inside the lab. Raises OSError, refused ones while the door is shut."""
         loop = asyncio.get_running_loop()

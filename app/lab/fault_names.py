@@ -6,12 +6,13 @@ import difflib
 from dataclasses import dataclass
 
 from app.errors import UsageError
+from app.lab.bastion_faults import FAULTS as BASTION_FAULTS
 from app.text import clean
 
-PLACES = ("api", "jump", "inner")
-"""Where a fault can happen: the API server, the jump box, the inner jump box. Each later route brings its own."""
+PLACES = ("api", "jump", "inner", "bastion", "arm", "entra")
+"""Where a fault can happen: the API server, the jump box, the inner jump box, and Azure's Bastion, ARM and Entra."""
 
-OUTER = ("api", "jump")
+OUTER = ("api", "jump", "bastion", "arm", "entra")
 """The places whose doors a client outside sees: a fault without a place happens at these."""
 
 LONGEST = 86_400.0
@@ -20,6 +21,8 @@ LONGEST = 86_400.0
 
 _API = ("api",)
 _SSH = ("jump", "inner")
+_ARM = ("arm",)
+_ENTRA = ("entra",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,30 @@ FAULTS: tuple[Fault, ...] = (
     Fault("gone", "ends all watches with 410 and forgets the history, once", lasting=False, also=("410",)),
     Fault("rotated-log", "starts a new log file for every container, once: earlier lines are gone", lasting=False),
     Fault("clean-end", "ends all log follows in good order while the containers run on, once", lasting=False),
+    Fault("jit-closed", "keeps the jump box shut until somebody asks for just-in-time access", ("jump",)),
+    *(Fault(name, sentence, ("bastion",)) for name, sentence in BASTION_FAULTS.items()),
+    Fault("arm-401", "answers 401 to every token: expired", _ARM),
+    Fault("arm-403", "answers 403: the caller has no role", _ARM),
+    Fault("arm-429", "answers 429 with Retry-After to everything", _ARM),
+    Fault("arm-500", "answers 500 to everything", _ARM),
+    Fault("arm-claims", "answers 401 with a claims challenge until a token is asked for with it", _ARM),
+    Fault("wrong-tenant", "lets nobody in: the account, or its token, is of another tenant", ("arm", "entra")),
+    Fault("basic-sku", "shows the Bastion as of the Basic SKU, which has no tunnel", _ARM),
+    Fault("developer-sku", "shows the Bastion as of the Developer SKU: one session at a time", _ARM),
+    Fault("bastion-no-tunneling", "shows the Bastion without native client support: the field is absent", _ARM),
+    Fault("vm-stopped", "shows the jump box as deallocated, and lets no Bastion stream reach it", _ARM),
+    Fault("aks-stopped", "shows the cluster as stopped, and lets no Bastion stream reach it", _ARM),
+    Fault("ip-ranges", "shows the cluster as public, with authorized IP ranges that you are not in", _ARM),
+    Fault("local-accounts-disabled", "gives out no local administrator's credential", _ARM),
+    Fault("run-command-disabled", "refuses command invoke: it is switched off", _ARM),
+    Fault("invoke-slow", "takes 20 seconds to start the pod of a command", _ARM),
+    Fault("invoke-fails", "ends every command as failed: its pod never started", _ARM),
+    Fault("jit-no-policy", "has no policy for just-in-time access, as without Defender's plan", _ARM),
+    Fault("conditional-access", "refuses every sign-in by Conditional Access", _ENTRA),
+    Fault("expired-code", "calls every device code expired", _ENTRA),
+    Fault("refresh-expired", "calls every refresh token expired: the person has to sign in again", _ENTRA),
+    Fault("short-tokens", "gives out tokens that live for one minute", _ENTRA),
+    Fault("entra-500", "answers 500 to everything", _ENTRA),
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
@@ -31,7 +31,8 @@ class FaultBoard:
         self._cluster = cluster
         self._users = users
         self._doors: dict[str, Door] = {}
-        self._boxes: dict[str, JumpBox] = {}
+        self._servers: dict[str, set[str]] = {}
+        self._switches: dict[str, Callable[[bool], Awaitable[None]]] = {}
         self._on: dict[Key, float | None] = {}
         self._timers: dict[Key, asyncio.Task[None]] = {}
         self._owner = TaskOwner("lab faults")
@@ -42,8 +43,16 @@ class FaultBoard:
 
     def add_box(self, place: str, box: JumpBox) -> None:
         """Let a jump box and its door take part."""
-        self._boxes[place] = box
-        self._doors[place] = box.door
+        self.add_server(place, box.door, box.faults)
+
+    def add_server(self, place: str, door: Door, faults: set[str]) -> None:
+        """Let a server and its door take part; `faults` is its own set of the names that are on."""
+        self._doors[place] = door
+        self._servers[place] = faults
+
+    def add_switches(self, switches: Mapping[str, Callable[[bool], Awaitable[None]]]) -> None:
+        """Faults, by name, that need something done when they are switched."""
+        self._switches.update(switches)
 
     async def aclose(self) -> None:
         """Forget the ends that are due."""
@@ -107,8 +116,10 @@ class FaultBoard:
         name, place = key
         if (door := self._doors.get(place)) is not None:
             await _apply_at_door(door, name, on)
-        if (box := self._boxes.get(place)) is not None:
-            (box.faults.add if on else box.faults.discard)(name)
+        if (faults := self._servers.get(place)) is not None:
+            (faults.add if on else faults.discard)(name)
+        if (switch := self._switches.get(name)) is not None:
+            await switch(on)
 
     def _answers(self, name: str) -> bool:
         return (name, "api") in self._on

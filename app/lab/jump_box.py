@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import importlib
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -64,6 +64,8 @@ class JumpBox:
         self.channels = 0
         """Forwarded streams that are open now."""
         self.slow_login = SLOW_LOGIN
+        self.authority: Callable[[], str] = str
+        """The key (`ssh-rsa AAAA…`) whose certificates let their principals in; empty when there is none."""
         self._reaches = dict(reaches)
         self._other_key = make_host_key()
         self._serving: set[asyncio.Task[None]] = set()

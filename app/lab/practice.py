@@ -14,12 +14,15 @@ from typing import Any, Literal
 from aiohttp import web
 
 from app.lab.api import make_app
+from app.lab.azure import LabAzure
+from app.lab.azure_names import AKS_NAME
 from app.lab.certificates import Certificates, make_certificates
 from app.lab.config_folder import (
     API_NAME,
     CONTEXTS,
     INNER_NAME,
     SSH_USER,
+    AzureEnds,
     LabFolder,
     lab_folder,
     write_kubeconfig,
@@ -27,6 +30,8 @@ from app.lab.config_folder import (
 )
 from app.lab.control import ControlServer, Request
 from app.lab.door import HOST, Door
+from app.lab.entra_errors import EntraError, error_body
+from app.lab.entra_tokens import EntraUsers, Tokens
 from app.lab.estate import Estate
 from app.lab.fault_names import FAULTS
 from app.lab.faults import FaultBoard
@@ -34,7 +39,7 @@ from app.lab.jump_box import Admission, JumpBox
 from app.lab.jump_keys import make_login
 from app.lab.kubelet import Cluster
 from app.lab.log_files import FILE_LIMIT
-from app.lab.store import Store, Users
+from app.lab.store import Store
 from app.tasks import TaskOwner
 from app.text import clean
 
@@ -62,14 +67,19 @@ class Lab:
         """The emulated cluster: tests add, change and delete pods and write log lines through it."""
         self.tokens = {user: f"lab-{user}-{secrets.token_hex(16)}" for user in CONTEXTS.values()}
         """User name (admin, restricted, nobody) to bearer token."""
-        self.users = Users({token: user for user, token in self.tokens.items()})
+        self.entra_tokens = Tokens()
+        """Makes and reads the tokens of the lab's Entra."""
+        self.users = EntraUsers({token: user for user, token in self.tokens.items()}, self.entra_tokens)
         self.faults = FaultBoard(self.cluster, self.users)
         self.door: Door
         """The door of the API server, for clients outside and for the jump boxes."""
         self.jump: JumpBox
         self.inner: JumpBox
         """The second jump box; only the first one reaches it."""
+        self.azure: LabAzure
+        """Entra, ARM and the Bastion in front of the jump box and the API server."""
         self.login = make_login(folder)
+        self._behind_api = 0
         self.ended = asyncio.Event()
         """Set when somebody asked over the control channel that the lab ends."""
         self._folder = folder
@@ -102,6 +112,7 @@ class Lab:
                 lab.cluster.add_namespace("default")
             await lab._listen(stack)
             await lab._open_jump_boxes(stack)
+            await lab._open_azure(stack)
             stack.push_async_callback(lab.faults.aclose)
             await stack.enter_async_context(ControlServer(place, lab.handle))
             yield lab
@@ -114,12 +125,13 @@ class Lab:
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, HOST, 0, ssl_context=self._certificates.server_context()).start()
-        self.door = await stack.enter_async_context(Door(int(runner.addresses[0][1])))
+        self._behind_api = int(runner.addresses[0][1])
+        self.door = await stack.enter_async_context(Door(self._behind_api))
         self.faults.add_door("api", self.door)
         write_kubeconfig(self._folder, self.door.port, self._certificates.ca, self.tokens)
 
     async def _open_jump_boxes(self, stack: AsyncExitStack) -> None:
-        api = {(API_NAME, 443): self.door}
+        api = {(API_NAME, 443): self.door, (AKS_NAME, 443): self.door}
         inside = Admission(SSH_USER, password=self.login.password)
         self.inner = await stack.enter_async_context(JumpBox(inside, api, listens=False))
         reaches = {**api, (INNER_NAME, 22): self.inner.door}
@@ -127,8 +139,20 @@ class Lab:
         self.jump = await stack.enter_async_context(JumpBox(outside, reaches, banner=BANNER))
         self.faults.add_box("inner", self.inner)
         self.faults.add_box("jump", self.jump)
+
+    async def _open_azure(self, stack: AsyncExitStack) -> None:
+        opening = LabAzure.open(
+            self.entra_tokens, self._certificates.server_context(), self._certificates.ca, api=self.door,
+            behind_api=self._behind_api, admin_token=self.tokens["admin"], jump=self.jump.door,
+        )  # fmt: skip
+        self.azure = azure = await stack.enter_async_context(opening)
+        self.jump.authority = lambda: azure.entra.ssh.public
+        for place, server in (("entra", azure.entra), ("arm", azure.arm), ("bastion", azure.bastion)):
+            self.faults.add_server(place, server.door, server.faults)
+        self.faults.add_switches(azure.switches())
         keys = self.jump.host_key.fingerprint, self.inner.host_key.fingerprint
-        write_profiles(self._folder, self.jump.door.port, *keys)
+        ends = AzureEnds(azure.entra.url, azure.arm.url, self._certificates.ca)
+        write_profiles(self._folder, self.jump.door.port, *keys, ends)
 
     @property
     def config_dir(self) -> Path:
@@ -157,7 +181,7 @@ class Lab:
         await self.faults.switch(name, place, on, seconds)
 
     async def handle(self, request: Request) -> dict[str, Any]:
-        """Answer a request of the control channel: ping, fault, faults, secret or stop."""
+        """Answer a request of the control channel: ping, fault, faults, secret, token, approve or stop."""
         command = request.get("command")
         if command == "fault":
             seconds = request.get("seconds")
@@ -170,6 +194,13 @@ class Lab:
             )
         elif command == "secret":
             return self._secret(str(request.get("name", "")))
+        elif command == "token":
+            return await self._token(request)
+        elif command == "approve":
+            code = request.get("user_code")
+            declined = bool(request.get("declined"))
+            typed = self.azure.entra.approve(None if code is None else str(code), declined=declined)
+            return {"ok": True, "typed": typed}
         elif command == "stop":
             self.ended.set()
         elif command not in ("ping", "status", "faults"):
@@ -182,11 +213,30 @@ class Lab:
         return {"ok": True, "faults": known, "on": self.faults.active(), **facts}
 
     def _secret(self, name: str) -> dict[str, Any]:
-        if (value := self.login.secret(name)) is not None:
+        value = self.azure.entra.client_secret if name.startswith("client-secret ") else self.login.secret(name)
+        if value is not None:
             return {"ok": True, "value": value}
         title = f"the lab has no secret {clean(name)!r}"
         detail = "It has those that its own profiles need."
         return {"error": {"title": title, "detail": detail, "hint": "", "code": "JD-LAB-SECRET", "exit_code": 1}}
+
+    async def _token(self, request: Request) -> dict[str, Any]:
+        """A token of the lab's person: `scope`, and `data` for what else goes into a token request."""
+        data = request.get("data")
+        form = {str(key): str(value) for key, value in data.items()} if isinstance(data, dict) else {}
+        if request.get("claims"):
+            form["claims"] = str(request["claims"])
+        try:
+            return {"ok": True, **await self.azure.entra.give(str(request.get("scope", "")), form)}
+        except EntraError as error:
+            code = {53003: "JD-SIGN-IN-CONDITIONAL-ACCESS", 90033: "JD-SIGN-IN-UNREACHABLE"}
+            return {
+                "entra": error_body(error),
+                "error": {
+                    "title": "The lab's Entra refuses to sign in", "detail": str(error), "hint": "jumpdeck lab faults",
+                    "code": code.get(error.number, "JD-SIGN-IN-REFUSED"), "exit_code": 4,
+                },
+            }  # fmt: skip
 
 
 def _unknown(command: str) -> dict[str, Any]:

@@ -122,6 +122,13 @@ class _Server(asyncssh.SSHServer):
         shown = " ".join(key.export_public_key().decode().split()[:2])
         return self._judge(username, shown, self._box.admission.public_key)
 
+    def validate_ca_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        """Whether this key's certificates count; the library looks at their principals, times and permits."""
+        self._tried = True
+        shown = " ".join(key.export_public_key().decode().split()[:2])
+        wanted = self._box.authority()
+        return bool(wanted) and "denied" not in self._box.faults and hmac.compare_digest(shown, wanted)
+
     def password_auth_supported(self) -> bool:
         return bool(self._box.admission.password)
 

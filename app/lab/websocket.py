@@ -21,6 +21,8 @@ MAX_MESSAGE = 1024 * 1024
 """Bytes of one message: Kubernetes' clients send 32 KiB at a time."""
 
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_BLOCK = 4_096
+_EVERY_FOURTH = int.from_bytes(b"\x01\0\0\0" * (_BLOCK // 4), "little")
 NORMAL, PROTOCOL_ERROR, TOO_BIG = 1000, 1002, 1009
 
 
@@ -62,10 +64,20 @@ def frame_head(op: Op, length: int) -> bytes:
 
 
 def unmask(data: bytes, key: bytes) -> bytes:
-    """`data` with the four bytes of `key` laid over it, again and again (RFC 6455, 5.3)."""
-    size = len(data)
-    mask = (key * (size // 4 + 1))[:size]
-    return (int.from_bytes(data, "little") ^ int.from_bytes(mask, "little")).to_bytes(size, "little")
+    """`data` with the four bytes of `key` laid over it, again and again (RFC 6455, 5.3).
+
+    As large numbers, in blocks that stay in the processor's cache: twice as quick as in one.
+    """
+    mask = int.from_bytes(key, "little") * _EVERY_FOURTH
+    number, size = int.from_bytes, len(data)
+    whole = size - size % _BLOCK
+    parts = [
+        (number(data[start : start + _BLOCK], "little") ^ mask).to_bytes(_BLOCK, "little")
+        for start in range(0, whole, _BLOCK)
+    ]
+    if rest := size - whole:
+        parts.append((number(data[whole:], "little") ^ mask & ((1 << 8 * rest) - 1)).to_bytes(rest, "little"))
+    return b"".join(parts)
 
 
 class FrameReader:
@@ -163,6 +175,11 @@ class WebSocket:
             self._closed = True
 
 
+def proof(key: str) -> str:
+    """Sec-WebSocket-Accept for a client's Sec-WebSocket-Key (RFC 6455, 4.2.2)."""
+    return base64.b64encode(hashlib.sha1((key + _GUID).encode(), usedforsecurity=False).digest()).decode()
+
+
 def is_websocket(request: web.Request) -> bool:
     """Whether the client asks for a WebSocket."""
     connection = request.headers.get("Connection", "").lower()
@@ -194,6 +211,5 @@ async def accept(request: web.Request, protocol: str | None) -> WebSocket | Answ
         return await refuse(request, HTTPStatus.BAD_REQUEST)
     if protocol is None:
         return await refuse(request, HTTPStatus.FORBIDDEN)
-    proof = base64.b64encode(hashlib.sha1((key + _GUID).encode(), usedforsecurity=False).digest()).decode()
-    headers = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", proof)]
+    headers = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", proof(key))]
     return WebSocket(await take_over(request, [*headers, ("Sec-WebSocket-Protocol", protocol)]))

@@ -31,6 +31,8 @@ SIGN_IN_KINDS = (
     "service-principal",
     "environment",
 )
+LAB_SIGN_IN = "lab"
+"""Known only in the folder of a running lab, which signs its own profiles in."""
 CLOUDS = ("public", "us-government", "china")
 """Azure clouds that need no table."""
 
@@ -91,7 +93,8 @@ def _server_url(value: str) -> str | None:
 
 def read_sign_in(fields: Fields, name: str = "") -> SignIn | None:
     """How to sign in to Azure."""
-    kind = fields.choice("kind", SIGN_IN_KINDS)
+    in_lab = (fields.source("kind").path.parent / "lab.json").is_file()
+    kind = fields.choice("kind", (*SIGN_IN_KINDS, LAB_SIGN_IN) if in_lab else SIGN_IN_KINDS)
     found = SignIn(
         kind or "",
         name,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from app.dialer import Hop
 from app.errors import RouteError, SignInError
-from app.profiles.model import BastionHop, HopSpec, InvokeHop, NetworkHop, Profile, ProxyHop, SshHop
+from app.profiles.model import BastionHop, InvokeHop, NetworkHop, Profile, ProxyHop, SshHop
 from app.routes.network import NetworkDial
 from app.routes.proxy import ProxyDial
 from app.text import clean
@@ -14,36 +14,20 @@ from app.text import clean
 if TYPE_CHECKING:
     from app.routes.context import RouteContext
 
-_LATER = {BastionHop: "Bastion", InvokeHop: "command invoke"}
+NO_CERTIFICATES = ("azure-cli", "managed-identity", "environment", "lab")
+"""Kinds of sign-in for which Entra gives no SSH certificate, or not to us."""
 
 
 def check_built(profile: Profile) -> None:
-    """Raise what the profile needs and this version does not have.
-
-    RouteError (JD-ROUTE-NOT-BUILT) for a kind of hop, SignInError (JD-SIGN-IN-NOT-BUILT) for a way to be let in at an
-    SSH server: it is never left out in silence, for the login would be another than the profile asks for.
-    """
+    """Raise SignInError for a way in that the profile's sign-in cannot open, before a person signs in for it."""
+    kind = profile.sign_in.kind if profile.sign_in is not None else ""
     for spec in profile.via:
-        if (kind := _LATER.get(type(spec))) is not None:
-            raise RouteError(
-                f"This version has no {kind} route yet", f"profile {profile.name} goes via {kind}",
-                "Reach the cluster without that hop: an SSH server, a VPN or another network.",
-                code="JD-ROUTE-NOT-BUILT",
-            )  # fmt: skip
-        if isinstance(spec, SshHop):
-            _check_way_in(profile, spec)
-
-
-def _check_way_in(profile: Profile, spec: SshHop) -> None:
-    for field, wanted, instead in (
-        ("entra-certificate", spec.entra_certificate, "Get one with `az ssh cert`, and name it: key and certificate."),
-        ("jit", spec.jit is not None, "Ask for access in Azure first, and take jit out of the hop."),
-    ):  # fmt: skip
-        if wanted:
+        if isinstance(spec, SshHop) and spec.entra_certificate and kind in NO_CERTIFICATES:
             raise SignInError(
-                f"This version does not have {field} yet",
-                f"profile {profile.name}: the hop {', '.join(map(clean, spec.ssh))} asks for it", instead,
-                code="JD-SIGN-IN-NOT-BUILT", layer="hop",
+                f"The sign-in {kind} gets no SSH certificate",
+                f"profile {profile.name}: the hop {', '.join(map(clean, spec.ssh))} asks for one (entra-certificate)",
+                "Use browser, device-code, broker or service-principal; or get one with `az ssh cert` and name it: "
+                "key and certificate.", code="JD-SIGN-IN-CERTIFICATE", layer="hop",
             )  # fmt: skip
 
 
@@ -56,19 +40,28 @@ def build_hops(
     Without `context` nobody is asked. Raises as `check_built`.
     """
     check_built(profile)
-    return tuple(_hop(profile, spec, target, context) for spec in profile.via)
+    return tuple(_hop(profile, at, target, context) for at in range(len(profile.via)))
 
 
-def _hop(profile: Profile, spec: HopSpec, target: tuple[str, int] | None, context: RouteContext | None) -> Hop:
+def _hop(profile: Profile, at: int, target: tuple[str, int] | None, context: RouteContext | None) -> Hop:
+    spec = profile.via[at]
     if isinstance(spec, NetworkHop):
         return NetworkDial(spec, target=target)
     if isinstance(spec, ProxyHop):
         return ProxyDial(spec.proxy)
-    assert isinstance(spec, SshHop), "check_built refuses the others"
+    if isinstance(spec, BastionHop):
+        from app.routes.bastion import BastionDial
+
+        return BastionDial(spec, context or _nobody(), profile, profile.cluster)
+    if isinstance(spec, InvokeHop):
+        raise RouteError("Command invoke is no way for streams", f"profile {profile.name}",
+                         "Use a profile with a network path.", code="JD-INVOKE-NO-STREAM")  # fmt: skip
     from app.routes.ssh import SshDial
 
     policy = profile.host_keys or ("strict" if profile.production else "ask")
-    return SshDial(spec, context or _nobody(), profile=profile.name, policy=policy)
+    before = profile.via[at - 1] if at else None
+    bastion = before if isinstance(before, BastionHop) else None
+    return SshDial(spec, context or _nobody(), profile=profile.name, policy=policy, bastion=bastion)
 
 
 def _nobody() -> RouteContext:

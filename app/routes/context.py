@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from app.records import Record, field
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from app.asking import Asker
+    from app.azure.context import Azure
     from app.routes.host_keys import HostKeys
     from app.secrets import SecretSource
 
@@ -21,3 +24,7 @@ class RouteContext(Record):
     host_keys: HostKeys
     lost: dict[Hashable, str] = field(default_factory=dict, repr=False)
     """By hop, which of its servers was lost last: the others are tried before it."""
+    justification: str = ""
+    """Given on the command line for just-in-time access; empty: the person is asked."""
+    azure: Callable[[], Awaitable[Azure]] | None = None
+    """Azure as the profile sees it, made when first needed; None where nothing of Azure can be needed."""

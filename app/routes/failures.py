@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 
-from app.errors import Recovery, RouteError
+from app.errors import JumpdeckError, Recovery, RouteError
 from app.text import prose
 
 _WINDOWS = {10051: errno.ENETUNREACH, 10053: errno.ECONNABORTED, 10054: errno.ECONNRESET, 10060: errno.ETIMEDOUT,
@@ -66,8 +66,18 @@ def number_of(error: OSError) -> int | None:
     return _WINDOWS.get(found, found)
 
 
-def from_os_error(error: OSError, at: str) -> RouteError:
-    """The error of a connection to `at` (`host:port`) that the operating system reported."""
+class StreamFailed(ConnectionResetError):
+    """A hop ends a stream that it had opened already; `told` says why, for whoever maps what the stream raises."""
+
+    def __init__(self, told: JumpdeckError) -> None:
+        super().__init__(str(told))
+        self.told = told
+
+
+def from_os_error(error: OSError, at: str) -> JumpdeckError:
+    """The error of a connection to `at` (`host:port`) that the operating system, or a hop, reported."""
+    if isinstance(error, StreamFailed):
+        return error.told
     if isinstance(error, socket.gaierror):
         return from_name_error(error, at)
     if isinstance(error, TimeoutError) and error.errno is None:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from app.errors import JumpdeckError, Recovery, RouteError
-from app.profiles.model import SshHop
+from app.profiles.model import BastionHop, SshHop
 from app.records import Record
 from app.routes.context import RouteContext
 from app.text import clean
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from app.dialer import Dialer
+    from app.routes.ssh_certificates import Certificate
     from app.routes.ssh_dialer import SshDialer
 
     Connect = Callable[["SshDial", "Endpoint", Dialer, float], Awaitable[SshDialer]]
@@ -61,8 +62,13 @@ class SshDial:
     """
 
     def __init__(
-        self, spec: SshHop, context: RouteContext, *, profile: str, policy: str, limits: SshLimits | None = None
-    ) -> None:
+        self, spec: SshHop, context: RouteContext, *, profile: str, policy: str, limits: SshLimits | None = None,
+        bastion: BastionHop | None = None,
+    ) -> None:  # fmt: skip
+        self.bastion = bastion
+        """The hop before it, where that is one."""
+        self.access_note = ""
+        """Until when its port is open, where access is given for a time."""
         self.spec, self.context, self.profile, self.policy = spec, context, profile, policy
         self.limits = limits or SshLimits()
         self.servers = tuple(endpoint(text, spec.user) for text in spec.ssh)
@@ -98,7 +104,7 @@ class SshDial:
         for server in order:
             limit = self.limits.connect if server is order[-1] else self.limits.alternative
             try:
-                return await connect(self, server, through, limit)
+                return await self._through_any(connect, server, through, limit)
             except JumpdeckError as error:
                 if not error.transient:
                     raise
@@ -111,6 +117,30 @@ class SshDial:
             failed[0][1].hint, code="JD-SSH-NO-SERVER", recovery=Recovery.TRANSIENT,
         ) from failed[0][1]  # fmt: skip
 
+    async def _through_any(self, connect: Connect, server: Endpoint, through: Dialer, limit: float) -> SshDialer:
+        """Connect by what is below, which may itself have alternatives and take its time to open a stream."""
+        while True:
+            await self._have_access(server, through)
+            try:
+                return await connect(self, server, through, limit + getattr(through, "dial_limit", 0.0))
+            except JumpdeckError as error:
+                if not error.transient or not getattr(through, "next_target", _none_left)():
+                    raise
+
+    async def _have_access(self, server: Endpoint, through: Dialer) -> None:
+        """Have the port opened where the profile says that it must be asked for (`jit`). Raises JumpdeckError."""
+        jit = self.spec.jit or (self.bastion.jit if self.bastion else None)
+        target = getattr(through, "target", None)
+        vm = target.resource if target is not None else self.spec.vm
+        if jit is None or not vm:
+            return
+        from app.routes.jit import Place, open_port
+
+        port = target.port if target is not None and target.port else server.port
+        seen_from = self.bastion.bastion if self.bastion is not None else None
+        place = Place(vm, server.host, server.port, port, jit, seen_from)
+        self.access_note = (await open_port(place, through, self.context, self.profile)).note
+
     def _order(self) -> tuple[Endpoint, ...]:
         """In the profile's order, beginning after the one that was lost last."""
         lost = self.context.lost.get(self.key)
@@ -122,11 +152,19 @@ class SshDial:
         where = f"{clean(server.user)}@{server.at}"
         if len(self.servers) == 1:
             return where
-        return f"{where}, server {self.servers.index(server) + 1} of {len(self.servers)}"
+        number = [(each.host, each.port) for each in self.servers].index((server.host, server.port)) + 1
+        return f"{where}, server {number} of {len(self.servers)}"
 
-    def alias(self, server: Endpoint) -> str:
-        """The name under which trust is kept when the address says nothing: the VM behind a local tunnel (S-04)."""
-        return alias_of(server.host, self.spec.vm)
+    def named_by(self, server: Endpoint, certificate: Certificate) -> Endpoint:
+        """The server as entered by a certificate of Entra: as its first principal, unless the profile names a user."""
+        named = self.spec.user or any("@" in text for text in self.spec.ssh if endpoint(text).host == server.host)
+        if named or not certificate.principals:
+            return server
+        return Endpoint(certificate.principals[0].lower(), server.host, server.port)
+
+    def alias(self, server: Endpoint, through: Dialer) -> str:
+        """The name under which trust is kept when the address says nothing: the VM behind a tunnel (S-04)."""
+        return getattr(through, "trusted_as", "") or alias_of(server.host, self.spec.vm)
 
 
 def endpoint(text: str, user: str | None = None) -> Endpoint:
@@ -151,6 +189,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost" or host.lower().endswith(".localhost")
+
+
+def _none_left() -> bool:
+    """What is below has one way only."""
+    return False
 
 
 def _load() -> Connect:

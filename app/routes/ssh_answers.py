@@ -15,7 +15,7 @@ from app.secrets import Secret, SecretItem, password_name
 from app.text import MAX_PROSE, clean, clean_block, prose
 
 if TYPE_CHECKING:
-    from app.asking import Asker, HostKeyQuestion, SecretAnswer
+    from app.asking import Asker, DeviceCode, HostKeyQuestion, SecretAnswer
     from app.routes.context import RouteContext
     from app.trust import TrustedCommand
 
@@ -96,6 +96,9 @@ class Posed:
         self, server: str, title: str, instructions: str, prompts: tuple[Prompt, ...]
     ) -> tuple[str, ...] | None:
         return await self._pose(self._asker.ask_prompts(server, title, instructions, prompts))
+
+    async def show_device_code(self, code: DeviceCode) -> None:
+        await self._pose(self._asker.show_device_code(code))
 
     def tell(self, server: str, text: str) -> None:
         self._asker.tell(server, text)

@@ -21,6 +21,7 @@ from app.text import clean, prose
 if TYPE_CHECKING:
     from app.profiles.model import SshHop
     from app.routes.context import RouteContext
+    from app.routes.ssh_certificates import Certificate
 
 PASSPHRASE_TRIES = 3
 """How often a passphrase is asked for, as ssh does (NumberOfPasswordPrompts); nothing but this computer counts them."""
@@ -39,12 +40,13 @@ class Login:
     """
 
     def __init__(
-        self, spec: SshHop, user: str, host: str, port: int, context: RouteContext, before: str, alias: str
-    ) -> None:
+        self, spec: SshHop, user: str, host: str, port: int, context: RouteContext, before: str, alias: str,
+        certified: tuple[KeyFile, Certificate] | None = None,
+    ) -> None:  # fmt: skip
         self._user, self._host, self._context = user, host, context
         self._wants_password = spec.password
         self._answers = Answers(context, user, host, port, before, wanted=spec.password, alias=alias)
-        self._offers = Offers(spec, user, self._sign, self._unlock)
+        self._offers = Offers(spec, user, self._sign, self._unlock, certified)
         self._asked: dict[str, None] = {}
         """Methods that the server wanted, in the order in which it came to them."""
         self._tried: list[Offer] = []
@@ -245,8 +247,9 @@ class Login:
 
 
 async def prepare_login(
-    spec: SshHop, user: str, host: str, port: int, context: RouteContext, *, before: str = "", alias: str = ""
-) -> Login:
+    spec: SshHop, user: str, host: str, port: int, context: RouteContext, *, before: str = "", alias: str = "",
+    certified: tuple[KeyFile, Certificate] | None = None,
+) -> Login:  # fmt: skip
     """Read the keys that the hop names, check its certificate and find its agent; sends nothing to the server.
 
     It asks for nothing either, except the passphrase of a named PEM file whose public half is not known. `before`:
@@ -256,7 +259,7 @@ async def prepare_login(
     of another key, not for users; JD-SSH-AGENT: the agent that the hop names does not answer; JD-SSH-PASSPHRASE,
     JD-SECRET-NEEDED).
     """
-    login = Login(spec, user, host, port, context, before, alias)
+    login = Login(spec, user, host, port, context, before, alias, certified)
     try:
         await login.gather()
     except BaseException:

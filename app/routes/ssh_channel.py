@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import asyncssh
 
 from app.dialer import ProtocolFactory
+from app.routes.feeding import feed
 
 if TYPE_CHECKING:
     from app.routes.ssh_carrier import Batch
@@ -78,7 +79,7 @@ class Stream(asyncssh.SSHTCPSession[bytes]):
         protocol = self.protocol
         try:
             if isinstance(protocol, asyncio.BufferedProtocol):
-                _feed(protocol, data)
+                feed(protocol, data)
             elif isinstance(protocol, asyncio.Protocol):
                 protocol.data_received(data)
         except Exception as defect:
@@ -264,19 +265,6 @@ class ChannelTransport(asyncio.Transport):
         self._closing = True
         if self._flush is not None:
             self._flush.cancel()
-
-
-def _feed(protocol: asyncio.BufferedProtocol, data: bytes) -> None:
-    """Give bytes to a protocol that brings its own buffer, in as many parts as that takes."""
-    rest = memoryview(data)
-    while rest:
-        buffer: Any = protocol.get_buffer(len(rest))
-        size = min(len(buffer), len(rest))
-        if not size:
-            raise RuntimeError("get_buffer() returned an empty buffer")
-        buffer[:size] = rest[:size]
-        protocol.buffer_updated(size)
-        rest = rest[size:]
 
 
 def _as_os_error(exc: Exception | None) -> Exception | None:

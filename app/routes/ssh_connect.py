@@ -24,6 +24,7 @@ from app.routes.host_keys import Finding, HostKeyCheck, Server, Verdict
 from app.routes.ssh_auth import Login, prepare_login
 from app.routes.ssh_carrier import Carrier
 from app.routes.ssh_dialer import SshDialer
+from app.routes.ssh_entra import entra_certificate
 from app.text import MAX_PROSE, clean, clean_block
 
 if TYPE_CHECKING:
@@ -183,8 +184,13 @@ class _KeyRefused(Exception):
 async def connect(hop: SshDial, server: Endpoint, through: Dialer, limit: float) -> SshDialer:
     """Log in at one server; asks about an unknown host key. `limit`: seconds to an agreed key. Raises JumpdeckError."""
     before = _through(through) if isinstance(through, Connection) else ""
+    certified = None
+    if hop.spec.entra_certificate:
+        certified = await entra_certificate(hop.context, hop.profile)
+        server = hop.named_by(server, certified[1])
     login = await prepare_login(
-        hop.spec, server.user, server.host, server.port, hop.context, before=before, alias=hop.alias(server)
+        hop.spec, server.user, server.host, server.port, hop.context, before=before,
+        alias=hop.alias(server, through), certified=certified,
     )  # fmt: skip
     try:
         return await _until_known(_Attempt(hop, server, through, login, limit))
@@ -195,9 +201,10 @@ async def connect(hop: SshDial, server: Endpoint, through: Dialer, limit: float)
 async def _until_known(attempt: _Attempt) -> SshDialer:
     """Connect; once more without certificates when one was no good, and once more when the person trusts the key."""
     hop, server = attempt.hop, attempt.server
+    alias = hop.alias(server, attempt.through)
     wanted = Server(
-        profile=hop.profile, host=server.host, port=server.port, alias=hop.alias(server), policy=hop.policy,
-        pin=hop.spec.host_key, vm=hop.spec.vm,
+        profile=hop.profile, host=server.host, port=server.port, alias=alias, policy=hop.policy,
+        pin=hop.spec.host_key, vm=hop.spec.vm or (alias[3:] if alias.startswith("vm:") else None),
     )  # fmt: skip
     check = await asyncio.to_thread(hop.context.host_keys.check_for, wanted)
     asked = False
@@ -248,7 +255,7 @@ async def _log_in(attempt: _Attempt, check: HostKeyCheck) -> SshDialer:
         raise login.broken_off(failed) from exc
     login.succeeded()
     assert below.carrier is not None
-    note = ", ".join(part for part in (hop.position(server), login.method, *login.notes) if part)
+    note = ", ".join(part for part in (hop.position(server), login.method, hop.access_note, *login.notes) if part)
     return SshDialer(conn, below.carrier, handshake.lost, server, hop.limits, note=note, banner=handshake.banner)
 
 

@@ -60,6 +60,13 @@ class KeyFile:
     def __repr__(self) -> str:
         return f"KeyFile({str(self.path)!r})"
 
+    @classmethod
+    def in_memory(cls, name: str, key: asyncssh.SSHKey) -> KeyFile:
+        """A key that lies in no file; `name` stands in the path's place."""
+        made = cls(Path(name), None, key.public_data, encrypted=False)
+        made._open = key
+        return made
+
     @property
     def name(self) -> str:
         """The path, cleaned."""

@@ -83,7 +83,12 @@ class Offer(asyncssh.SSHKeyPair):
 class Offers:
     """What a hop's login can offer, gathered before the connection is made. Close it to end the agent's connection."""
 
-    def __init__(self, spec: SshHop, user: str, sign: Sign, unlock: Callable[[KeyFile], Awaitable[None]]) -> None:
+    def __init__(
+        self, spec: SshHop, user: str, sign: Sign, unlock: Callable[[KeyFile], Awaitable[None]],
+        certified: tuple[KeyFile, Certificate] | None = None,
+    ) -> None:  # fmt: skip
+        self._certified = certified
+        """A key in memory with the certificate that was just given for it (Entra)."""
         self._spec, self._user, self._sign, self._unlock = spec, user, sign, unlock
         self.agent: Agent | None = None
         self.left: list[Offer] = []
@@ -96,10 +101,16 @@ class Offers:
     @property
     def _anything(self) -> bool:
         """Nothing is configured: like ssh, everything that is there is tried."""
-        return not (self._spec.key or self._spec.agent or self._spec.password)
+        return not (self._spec.key or self._spec.agent or self._spec.password or self._certified)
 
     async def gather(self) -> None:
         """Read the files and ask the agent for its list. Raises ProfileError and SignInError."""
+        if self._certified is not None:
+            file, certificate = self._certified
+            self._files.append(file)
+            self._note_certificate(certificate)
+            assert file.public is not None
+            self.left.append(Offer(file.public, self._sign, file=file, certificate=certificate))
         named = await self._named()
         held = await self._agent_keys(named)
         if named is not None:

@@ -85,6 +85,8 @@ class FakeLog:
 class FakeReader:
     """Reads what the test wrote."""
 
+    live = True
+
     def __init__(self) -> None:
         self.snapshot = snapshot()
         self.publish: Callable[[PodSnapshot], None] = lambda shown: setattr(self, "snapshot", shown)

@@ -13,7 +13,9 @@ async def test_the_tour_shows_pods_and_ten_log_lines_of_every_profile(tmp_path: 
     assert done.code == 0, done.err
     assert done.err == ""
     visits = done.out.split("── lab-")[1:]
-    assert [visit.split(":")[0] for visit in visits] == ["direct", "ssh", "ssh-chain"]
+    assert [visit.split(":")[0] for visit in visits] == [
+        "direct", "ssh", "ssh-chain", "bastion", "bastion-aks", "invoke",
+    ]  # fmt: skip
     assert "\x1b" not in done.out
     for visit in visits:
         assert re.search(r"^NAMESPACE +NAME +READY +STATUS +RESTARTS +AGE$", visit, re.M)

@@ -219,11 +219,12 @@ async def test_a_fault_hits_its_place_or_all_that_are_seen_from_outside(client: 
     assert await status(client) == 200
     await client.lab.fault("cut", "inner")
     await client.lab.fault("cut", seconds=60.0)
-    assert client.lab.faults.active().keys() == {"cut@jump", "cut@inner", "cut@api"}
+    azure = {"cut@bastion", "cut@arm", "cut@entra"}
+    assert client.lab.faults.active().keys() == {"cut@jump", "cut@inner", "cut@api", *azure}
     with pytest.raises(aiohttp.ClientConnectorError):
         await status(client)
     await client.lab.fault("cut", "api", on=False)
-    assert client.lab.faults.active().keys() == {"cut@jump", "cut@inner"}
+    assert client.lab.faults.active().keys() == {"cut@jump", "cut@inner", *azure}
     assert await status(client) == 200
     await client.lab.fault("cut", on=False)
     assert client.lab.faults.active() == {}

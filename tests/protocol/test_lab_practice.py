@@ -106,7 +106,9 @@ async def test_the_folder_is_private_and_complete_and_goes(tmp_path: Path) -> No
         assert profiles["version"] == 1
         cluster = profiles["profile"]["lab-direct"]["cluster"]
         assert cluster == {"kubeconfig": str(lab.kubeconfig), "context": "lab"}
-        assert list(profiles["profile"]) == ["lab-direct", "lab-ssh", "lab-ssh-chain"]
+        assert list(profiles["profile"]) == [
+            "lab-direct", "lab-ssh", "lab-ssh-chain", "lab-bastion", "lab-bastion-aks", "lab-invoke",
+        ]  # fmt: skip
         assert "PRIVATE KEY" in (root / "jump.key").read_text()
         kubeconfig = yaml.safe_load(lab.kubeconfig.read_text())
         assert {each["name"] for each in kubeconfig["contexts"]} == {
@@ -247,7 +249,7 @@ async def check_commands() -> None:
     code, out, _ = await output("lab", "faults")
     assert code == 0
     assert re.search(r"^throttle .*\[on at api, \d+ s left\]$", out, re.MULTILINE)
-    assert re.search(r"^cut +api jump inner +resets all streams and refuses new ones$", out, re.MULTILINE)
+    assert re.search(r"^cut +api jump inner bastion arm entra +resets all streams and refuses", out, re.MULTILINE)
     assert (await output("lab", "fault", "429", "off"))[0] == 0
     assert (await output("lab", "fault", "slow@jump"))[0] == 0
     assert re.search(r"^slow .*\[on at jump\]$", (await output("lab", "faults"))[1], re.MULTILINE)

@@ -16,8 +16,6 @@ from app.profiles.hops import proxy_url
 from app.profiles.model import (
     BastionHop,
     HopSpec,
-    InvokeHop,
-    Jit,
     KubeconfigCluster,
     NetworkHop,
     Profile,
@@ -217,21 +215,16 @@ def test_hops_of_a_profile() -> None:
 
     via = (NetworkHop("ER", "expressroute"), ProxyHop("http://web:3128"), SshHop(("one", "jo@two:2222")))
     assert hops(*via) == ("ER (ExpressRoute)", "web (proxy)", "one or two (SSH)")
-    for later in (BastionHop("/subscriptions/x"), InvokeHop()):
-        with pytest.raises(RouteError) as caught:
-            hops(later)
-        assert (caught.value.code, int(caught.value.exit_code)) == ("JD-ROUTE-NOT-BUILT", 5)
+    assert hops(BastionHop("/subscriptions/x/bastionHosts/hub")) == ("hub (Bastion)",)
 
 
-@pytest.mark.parametrize(
-    "hop", [SshHop(("jump",), entra_certificate=True), SshHop(("jump",), vm="/subscriptions/x", jit=Jit())]
-)
-def test_a_way_in_that_is_not_built_yet_is_said_and_never_left_out(hop: SshHop) -> None:
+def test_a_way_in_that_is_not_built_yet_is_said_and_never_left_out() -> None:
+    hop = SshHop(("jump",), entra_certificate=True)
     with pytest.raises(SignInError) as caught:
         build_hops(Profile("p", KubeconfigCluster(Path("x")), via=(hop,)))
     assert (caught.value.code, int(caught.value.exit_code)) == ("JD-SIGN-IN-NOT-BUILT", 4)
     assert not caught.value.transient and caught.value.hint
-    assert ("jit" if hop.jit else "entra-certificate") in caught.value.title
+    assert "entra-certificate" in caught.value.title
 
 
 async def test_what_a_server_says_first_is_not_lost_when_it_comes_with_the_proxys_answer() -> None:

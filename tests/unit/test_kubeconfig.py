@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.cluster import kubeconfig
-from app.cluster.access import environment_proxy, resolve_access, token_expiry
+from app.cluster.access import resolve_access, token_expiry
 from app.errors import JumpdeckError, ProfileError, SignInError
+from app.outbound import environment_proxy
 from app.profiles.model import AksCluster, KubeconfigCluster, NetworkHop, Profile, ServerCluster, SshHop
 from app.secrets import Secret
 from tests.fakes import FakeAsker

@@ -1,0 +1,200 @@
+"""Tokens from `az account get-access-token`: reuses the sign-in of the Azure CLI, in a process group that ends with it.
+
+azure-identity's own class kills only `az` itself after its limit; the interpreter that az is lives on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from app.errors import Recovery, SignInError
+from app.identity.failures import from_aadsts, words
+from app.identity.identity import AccessToken
+from app.identity.source import About, Obtained, Show, principal
+from app.secrets import Secret
+from app.tasks import spawn
+from app.text import clean
+
+RUN_LIMIT = 30.0
+"""Seconds for az: a cold start takes ten on a managed Windows computer."""
+OUTPUT_LIMIT = 64 << 10
+"""Bytes of each of its outputs; a token has two to five KiB."""
+KILL_LIMIT = 3.0
+"""Seconds to wait for a killed az."""
+_TOKEN = re.compile(r"eyJ[\w-]+\.[\w.-]+|\"accessToken\"\s*:\s*\"[^\"]*\"?")
+_AADSTS = re.compile(r"AADSTS(\d{4,7})")
+
+
+class AzureCliSource:
+    """Asks az each time; `app.identity.identities` keeps what it answers."""
+
+    def __init__(self, about: About, *, limit: float = RUN_LIMIT) -> None:
+        self.about = about
+        self._limit = limit
+
+    async def silent(self, scope: str, claims: str | None, fresh: bool) -> Obtained:
+        """As `TokenSource.silent`; az has a cache of its own, which it answers from."""
+        if claims is not None:
+            raise self._challenged(scope, claims)
+        args = ["account", "get-access-token", "--output", "json", "--resource", scope.removesuffix("/.default")]
+        if self.about.tenant:
+            args += ["--tenant", self.about.tenant]
+        code, output, said = await self._run(args)
+        if code != 0:
+            raise self._failed(said)
+        found = self._read(output)
+        self._check_account(found.token.value)
+        return found
+
+    async def ask(self, scope: str, claims: str | None, show: Show) -> Obtained:
+        """az signs in by itself, at another prompt."""
+        return await self.silent(scope, claims, False)
+
+    async def forget(self) -> bool:
+        """Nothing of az's is ours to forget."""
+        return False
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    async def _run(self, args: list[str]) -> tuple[int, str, str]:
+        program = await asyncio.to_thread(find_az)
+        if program is None:
+            raise SignInError(
+                "The Azure CLI is not installed here", "az is not on PATH",
+                "Install it, or choose another kind of sign-in.", code="JD-SIGN-IN-AZ-MISSING",
+            )  # fmt: skip
+        group: dict[str, Any] = {"start_new_session": True}
+        if sys.platform == "win32":
+            group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
+        environment = {**os.environ, "AZURE_CORE_NO_COLOR": "true", "AZURE_CORE_COLLECT_TELEMETRY": "false"}
+        try:
+            process = await asyncio.create_subprocess_exec(
+                str(program), *args, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE, env=environment, cwd=program.parent, **group,
+            )  # fmt: skip
+        except (OSError, ValueError) as error:
+            raise SignInError(
+                "The Azure CLI cannot be started", clean(str(error)), "Check its installation: az version",
+                code="JD-SIGN-IN-AZ-MISSING",
+            ) from error  # fmt: skip
+        return await self._outcome(process)
+
+    async def _outcome(self, process: asyncio.subprocess.Process) -> tuple[int, str, str]:
+        assert process.stdout is not None and process.stderr is not None
+        readers = [spawn(_read(pipe), name="read az") for pipe in (process.stdout, process.stderr)]
+        try:
+            async with asyncio.timeout(self._limit):
+                output, said = await asyncio.gather(*readers)
+                code = await process.wait()
+        except TimeoutError as error:
+            raise SignInError(
+                "The Azure CLI took too long", f"no answer in {self._limit:g} s; it was ended",
+                "Try it: az account get-access-token", code="JD-SIGN-IN-TIMEOUT", recovery=Recovery.TRANSIENT,
+            ) from error  # fmt: skip
+        finally:
+            for reader in readers:
+                reader.cancel()
+            await _end(process)
+        return code, output, said
+
+    def _read(self, output: str) -> Obtained:
+        try:
+            fields = json.loads(output)
+            token = str(fields["accessToken"])
+            if "expires_on" in fields:
+                ends = float(fields["expires_on"])
+            else:  # before az 2.54: the local time, without a zone
+                ends = datetime.strptime(fields["expiresOn"], "%Y-%m-%d %H:%M:%S.%f").timestamp()
+        except (ValueError, KeyError, TypeError):
+            raise SignInError(  # without what was read: it may hold a token
+                "The Azure CLI answered something else than a token", f"{len(output)} characters",
+                "Try it: az account get-access-token", code="JD-SIGN-IN-AZ",
+            ) from None  # fmt: skip
+        return Obtained(AccessToken(Secret(token), ends))
+
+    def _failed(self, said: str) -> SignInError:
+        if found := _AADSTS.search(said):
+            return from_aadsts(int(found.group(1)), words(_without_tokens(said)), self.about)
+        if "az login" in said or "az account set" in said:
+            return self._needs_login("nobody is signed in to the Azure CLI")
+        text = words(_without_tokens(said))
+        return SignInError("The Azure CLI gives no token", text, "Try it: az account get-access-token",
+                           code="JD-SIGN-IN-AZ")  # fmt: skip
+
+    def _needs_login(self, why: str) -> SignInError:
+        login = f"az login --tenant {clean(self.about.tenant)}" if self.about.tenant else "az login"
+        return SignInError("The Azure CLI is not signed in", why, f"Run: {login}", code="JD-SIGN-IN-AZ-LOGIN",
+                           recovery=Recovery.NEEDS_PERSON)  # fmt: skip
+
+    def _challenged(self, scope: str, claims: str) -> SignInError:
+        encoded = base64.b64encode(claims.encode()).decode()
+        return SignInError(
+            "Azure wants a new proof of who you are", "az cannot give it for us",
+            f'Run: az login --scope {clean(scope)} --claims-challenge "{encoded}"', code="JD-SIGN-IN-MFA",
+            recovery=Recovery.NEEDS_PERSON,
+        )  # fmt: skip
+
+    def _check_account(self, token: Secret) -> None:
+        wanted, found = self.about.account, principal(token)
+        if wanted and found and found.lower() != wanted.lower():
+            raise SignInError(
+                "The Azure CLI is signed in as somebody else", f"{found}, not {clean(wanted)}",
+                f"Run: az login (as {clean(wanted)}), or take account out of the sign-in.",
+                code="JD-SIGN-IN-ACCOUNT", recovery=Recovery.NEEDS_PERSON,
+            )  # fmt: skip
+
+
+def _without_tokens(text: str) -> str:
+    return _TOKEN.sub("***", text)
+
+
+def find_az() -> Path | None:
+    """az on PATH, by an absolute folder: never in the present one. Blocks."""
+    names = ("az.cmd", "az.exe", "az.bat") if sys.platform == "win32" else ("az",)
+    for folder in os.environ.get("PATH", "").split(os.pathsep):
+        if not os.path.isabs(folder):
+            continue
+        for name in names:
+            path = Path(folder) / name
+            if path.is_file() and os.access(path, os.X_OK):
+                return path
+    return None
+
+
+async def _read(pipe: asyncio.StreamReader) -> str:
+    """All of an output; what goes beyond the limit is dropped, and then it is no answer."""
+    data = bytearray()
+    while piece := await pipe.read(OUTPUT_LIMIT):
+        data += piece[: OUTPUT_LIMIT - len(data)]
+    return data.decode("utf-8", "replace")
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End what is left of az's group, also when az itself has gone and left its interpreter behind."""
+    if sys.platform == "win32":
+        if process.returncode is None:
+            taskkill = Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "taskkill.exe"
+            await asyncio.to_thread(
+                subprocess.run, [str(taskkill), "/T", "/F", "/PID", str(process.pid)],
+                stdin=subprocess.DEVNULL, capture_output=True, timeout=KILL_LIMIT, check=False,
+            )  # fmt: skip
+    else:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(process.wait(), KILL_LIMIT)
+    transport = getattr(process, "_transport", None)  # a grandchild in another group may hold the pipes open
+    if transport is not None:
+        transport.close()

@@ -1,0 +1,170 @@
+"""SSH certificates of Entra for VMs with its SSH login: asked for like a token, for an RSA key that stays in memory.
+
+Wire: an ordinary token request with `token_type=ssh-cert`, `req_cnf` (the public key as a JWK) and `key_id`; the access
+token of the answer is the certificate's body. azure-identity cannot pass these, so its MSAL application is asked
+itself: the same client, cache, authority and connections; nothing is shared with az.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from app.errors import Recovery, SignInError
+from app.records import Record, field
+from app.text import clean, prose
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+    from app.asking import DeviceCode
+    from app.identity.identity import Identity
+    from app.identity.source import About
+
+KEY_BITS = 2048
+"""What the Azure CLI uses; a certificate lives one hour."""
+ABLE = ("browser", "device-code", "broker", "service-principal")
+"""Kinds of sign-in that can get one."""
+UNABLE = frozenset({"azure-cli", "managed-identity", "environment", "lab"})
+
+
+class EntraKey(Record):
+    """A key pair in memory, and the certificate that Entra has just given for it."""
+
+    private: RSAPrivateKey = field(repr=False)
+    certificate: bytes = field(repr=False)
+    """The certificate's blob (OpenSSH PROTOCOL.certkeys)."""
+
+
+class SshCertificates:
+    """One identity's key for SSH, made when first needed; certificates for it are asked for at each connect."""
+
+    def __init__(self, get: Callable[[str, dict[str, str]], Any], label: str) -> None:
+        self._get, self._label = get, label
+        self._private: RSAPrivateKey | None = None
+
+    async def current(self, scope: str) -> EntraKey:
+        """A certificate that was valid a moment ago. Raises SignInError."""
+        import asyncio
+
+        if self._private is None:
+            self._private = await asyncio.to_thread(_new_key)
+        body = str(await self._get(scope, request_data(self._private)))
+        try:
+            blob = base64.b64decode(body + "=" * (-len(body) % 4), validate=True)
+        except (binascii.Error, ValueError):
+            raise SignInError(
+                "Entra's answer holds no SSH certificate", f"{self._label}: it begins with {prose(body[:20])!r}",
+                "Is the scope right for this cloud? (ssh-scope)", code="JD-SIGN-IN-CERTIFICATE",
+            ) from None  # fmt: skip
+        return EntraKey(self._private, blob)
+
+
+def _new_key() -> RSAPrivateKey:
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    return rsa.generate_private_key(65_537, KEY_BITS)
+
+
+def request_data(private: RSAPrivateKey) -> dict[str, str]:
+    """The form fields that ask for a certificate of this key, as the Azure CLI's ssh extension builds them.
+
+    n and e are the bytes of SSH's mpint (a leading zero where the top bit is set), base64url with padding; the key id
+    is the SHA-256 of their texts.
+    """
+    numbers = private.public_key().public_numbers()
+    n, e = _mpint(numbers.n), _mpint(numbers.e)
+    kid = hashlib.sha256((n + e).encode()).hexdigest()
+    return {"token_type": "ssh-cert", "req_cnf": json.dumps({"kty": "RSA", "n": n, "e": e, "kid": kid}), "key_id": kid}
+
+
+def _mpint(number: int) -> str:
+    return base64.urlsafe_b64encode(number.to_bytes(number.bit_length() // 8 + 1, "big")).decode()
+
+
+async def entra_key(identity: Identity, scope: str | None, cloud: str) -> EntraKey:
+    """A key with its certificate for this identity. Raises SignInError, also where cloud or kind have none."""
+    if scope is None:
+        raise SignInError(
+            "This cloud has no SSH certificates", f"cloud {clean(cloud)} names no scope for them",
+            "Set ssh-scope in [cloud.NAME], or use a key.", code="JD-SIGN-IN-CERTIFICATE",
+        )  # fmt: skip
+    certificates = getattr(identity, "ssh_certificates", None)
+    if not isinstance(certificates, SshCertificates):
+        raise unable(identity.label)
+    return await certificates.current(scope)
+
+
+def unable(label: str) -> SignInError:
+    """The failure of a kind of sign-in that gets no certificates."""
+    return SignInError(
+        "This kind of sign-in gets no SSH certificate", label,
+        f"Sign in with one of {', '.join(ABLE)}; or get one with `az ssh cert` and name it: key and certificate.",
+        code="JD-SIGN-IN-CERTIFICATE",
+    )  # fmt: skip
+
+
+def acquire(
+    credential: Any, about: About, scope: str, data: dict[str, str], account: str | None,
+    show: Callable[[DeviceCode], None] | None,
+) -> str:  # fmt: skip
+    """The body of a certificate. Blocks. `account` is the home account id of a person; `show` asks one.
+
+    Raises what `app.identity.failures.failure_of` reads, and SignInError when a person is needed.
+    """
+    app = getattr(credential, "_credential", credential)._get_app()  # private: held by a test
+    if account is None:
+        return _body(app.acquire_token_for_client([scope], data=data))
+    known = next((one for one in app.get_accounts() if one.get("home_account_id") == account), None)
+    found = app.acquire_token_silent_with_error([scope], known, data=data) if known else None
+    if found is not None and "access_token" in found:
+        return _body(found)
+    if found is not None and not _needs_person(found):
+        return _body(found)
+    if show is None or about.kind == "broker":
+        raise _person(about, found)
+    if about.kind == "device-code":
+        from app.asking import DeviceCode
+
+        flow = app.initiate_device_flow([scope])
+        if "user_code" not in flow:
+            return _body(flow)
+        ends = time.time() + float(flow.get("expires_in", 900))
+        show(DeviceCode(about.label, clean(str(flow["verification_uri"])), clean(str(flow["user_code"])), ends))
+        found = app.acquire_token_by_device_flow(flow, data=data)
+    else:
+        hint = (known or {}).get("username") or about.account or None
+        found = app.acquire_token_interactive([scope], login_hint=hint, data=data, timeout=300)
+    return _body(found)
+
+
+def _needs_person(found: dict[str, Any]) -> bool:
+    return found.get("error") in ("interaction_required", "invalid_grant", "consent_required", "login_required")
+
+
+def _body(found: dict[str, Any]) -> str:
+    from azure.core.exceptions import ClientAuthenticationError
+
+    if "access_token" not in found:
+        said = str(found.get("error_description") or found.get("error") or "it gave no reason")
+        raise ClientAuthenticationError(message=f"Authentication failed: {said}")
+    if found.get("token_type", "ssh-cert").lower() != "ssh-cert":
+        raise SignInError(
+            "Entra's answer holds no SSH certificate", f"token type {prose(str(found['token_type']), 40)}",
+            "The VM's Entra SSH login may not be offered in this tenant.", code="JD-SIGN-IN-CERTIFICATE",
+        )  # fmt: skip
+    return str(found["access_token"])
+
+
+def _person(about: About, found: dict[str, Any] | None) -> SignInError:
+    said = prose(str((found or {}).get("error_description") or "no account is signed in"), 400)
+    return SignInError(
+        "Entra wants a person before it gives an SSH certificate", f"{about.label}: {said}",
+        f"Sign in again: jumpdeck sign-in {clean(about.profile)}", code="JD-SIGN-IN-NEEDED",
+        recovery=Recovery.NEEDS_PERSON,
+    )  # fmt: skip

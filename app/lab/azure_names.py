@@ -1,0 +1,48 @@
+"""Who and what there is in the lab's Azure: one tenant, one person, one resource group. Light on imports."""
+
+from __future__ import annotations
+
+TENANT = "00000000-0000-0000-0000-00000000001a"
+"""The lab's only tenant; its domain is TENANT_DOMAIN."""
+TENANT_DOMAIN = "lab.jumpdeck.example"
+OTHER_TENANT = "00000000-0000-0000-0000-00000000001b"
+"""Where tokens come from under the fault `wrong-tenant`."""
+
+UPN = f"ops@{TENANT_DOMAIN}"
+"""The one person who signs in."""
+OBJECT_ID = "00000000-0000-0000-0000-0000000000c1"
+DISPLAY_NAME = "Lab Operator"
+GROUP = "00000000-0000-0000-0000-0000000000d1"
+"""The Entra group that administers the cluster."""
+APP_OBJECT_ID = "00000000-0000-0000-0000-0000000000c2"
+"""What a service principal or managed identity is seen as."""
+
+AKS_SERVER_APP = "6dae42f8-4368-4678-94ff-3960e28e3630"
+"""The application of every AKS API server (Azure/kubelogin, concepts/aks)."""
+KUBELOGIN_APP = "80faf920-1908-4b52-b5ef-a8e7bedfc67a"
+
+SUBSCRIPTION = "00000000-0000-0000-0000-00000000000a"
+RESOURCE_GROUP = "lab"
+REGION = "westeurope"
+
+GROUP_ID = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{RESOURCE_GROUP}"
+PROVIDERS = f"{GROUP_ID}/providers"
+BASTION = f"{PROVIDERS}/Microsoft.Network/bastionHosts/lab-bastion"
+NETWORK = f"{PROVIDERS}/Microsoft.Network/virtualNetworks/lab-network"
+NSG = f"{PROVIDERS}/Microsoft.Network/networkSecurityGroups/lab-jump"
+NIC = f"{PROVIDERS}/Microsoft.Network/networkInterfaces/jump-nic"
+JUMP_VM = f"{PROVIDERS}/Microsoft.Compute/virtualMachines/jump"
+STOPPED_VM = f"{PROVIDERS}/Microsoft.Compute/virtualMachines/jump-stopped"
+"""A second machine, deallocated: for choosing a running one among alternatives."""
+SCALE_SET = f"{PROVIDERS}/Microsoft.Compute/virtualMachineScaleSets/jumps"
+"""Two instances: 0 is deallocated, 1 runs and is the jump box."""
+CLUSTER = f"{PROVIDERS}/Microsoft.ContainerService/managedClusters/lab-aks"
+JIT_POLICY = f"{PROVIDERS}/Microsoft.Security/locations/{REGION}/jitNetworkAccessPolicies/default"
+
+AKS_NAME = "lab-aks.privatelink.jumpdeck.internal"
+"""The private name of the cluster's API server; no resolver knows it."""
+AKS_PUBLIC_NAME = "lab-aks.public.jumpdeck.internal"
+"""Its public name, which nothing answers to."""
+BASTION_SUBNET = "10.77.1.0/26"
+JUMP_ADDRESS = "10.77.2.4"
+"""The jump box's address inside the lab's network: for IP connect."""

@@ -1,0 +1,368 @@
+"""An open Bastion hop: each stream is a token exchange and a WebSocket, each session is deleted with its stream."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from app.dialer import Dialer, ProtocolFactory
+from app.errors import JumpdeckError
+from app.records import Record
+from app.routes import bastion_failures
+from app.routes.bastion_failures import Where
+from app.routes.bastion_http import BastionHttp
+from app.routes.bastion_stream import BastionStream, Carriage, Traffic
+from app.routes.bastion_tokens import BastionTokens, Grant, Target
+from app.routes.failures import StreamFailed
+from app.routes.websocket import NotAWebSocket, Refused, WebSocket
+from app.routes.websocket_frames import FRAME_SIZE
+from app.rows import HopState, StepState
+from app.tasks import Backoff, TaskOwner, spawn
+
+WAIT_MAX = 10.0
+"""Seconds that a stream waits on the Bastion's word (Retry-After) before its next try; more is an error."""
+DELETES = 8
+"""Deletions under way at once: fifty streams that end together do not open fifty connections."""
+DELETE_TRIES = 3
+ADDRESS_PORTS = (22, 3389)
+"""To bare addresses the published client lets these two through; nobody has shown that the service takes others."""
+
+_log = logging.getLogger(__name__)
+
+
+class BastionLimits(Record):
+    """Seconds for each part of a stream's opening, and how often it is tried."""
+
+    dial: float = 15.0
+    """For the connection to the Bastion, and for its 101 (the token exchange has its own 30 s)."""
+    first_byte: float = 5.0
+    """For the target's first byte. One round trip is enough for a stream that works; one that has none after this is
+    one of those that stay silent for ever, and a new one answers at once."""
+    last_first_byte: float = 15.0
+    """The same on the last try: the target may truly be slow."""
+    stream: float = 45.0
+    """For all tries together."""
+    close: float = 3.0
+    """For the last deletions, as for every clean end."""
+    tries: int = 3
+
+
+class BastionWay(Record):
+    """Where the streams of a hop go."""
+
+    bastion: str
+    """The name of the Bastion; cleaned text."""
+    bastion_id: str
+    targets: tuple[Target, ...]
+    """Alternatives; port 0: the port that is asked for."""
+    speaks_first: bool
+    """Whether the target speaks first, as SSH servers do: a stream then counts as open with its first byte."""
+
+
+class _Fruitless(Exception):
+    """One of the failures that a new session cures. `error` says it after so many tries."""
+
+    def __init__(self, error: Callable[[int], JumpdeckError], wait: float | None = None) -> None:
+        super().__init__("a try without fruit")
+        self.error, self.wait = error, wait
+
+
+class BastionDialer:
+    """A `Connection`: dials through one Bastion. Nothing of it stands between streams."""
+
+    dial_limit = 30.0
+    """Seconds that a stream's opening may take beyond what a direct connection takes: for whoever limits both."""
+
+    def __init__(
+        self, way: BastionWay, through: Dialer, http: BastionHttp, tokens: BastionTokens, limits: BastionLimits,
+        *, note: str = "", frame_size: int = FRAME_SIZE,
+    ) -> None:  # fmt: skip
+        self._way, self._through, self._http, self._tokens, self._limits = way, through, http, tokens, limits
+        self._note, self._frame_size = note, frame_size
+        self._owner = TaskOwner(f"bastion {way.bastion}")
+        self._streams: set[BastionStream] = set()
+        self._opening: set[asyncio.Task[None]] = set()
+        self._traffic = Traffic()
+        self._since = time.time()
+        self._at = self._tried = 0
+        self._ends: set[asyncio.Task[None]] = set()
+        """Deletions, and exchanges that nobody waits for any more."""
+        self._deleting = asyncio.Semaphore(DELETES)
+        self._standing: set[Carriage] = set()
+        self._deleted = self._left = 0
+        self._closed = False
+        self._gone: asyncio.Future[JumpdeckError] = asyncio.get_running_loop().create_future()
+
+    # -- streams -------------------------------------------------------------------------------------------------------
+
+    async def dial(self, host: str, port: int, factory: ProtocolFactory) -> asyncio.Transport:
+        """A stream to the target, at `port` unless the hop names another. Raises RouteError and SignInError."""
+        if self._closed:
+            raise bastion_failures.closed(self._way.bastion)
+        target = self._target(port)
+        stream = BastionStream(
+            (target.name, target.port), self._traffic, first_byte=self._limits.first_byte,
+            unanswered=lambda stream, why: self._again(stream, target, why),
+            ended=self._streams.discard,
+        )  # fmt: skip
+        self._streams.add(stream)
+        opening = spawn(self._carry(stream, target), name=f"bastion {self._where(target)}: open")
+        opening.add_done_callback(_take_note)
+        self._opening.add(opening)
+        try:
+            await asyncio.wait({opening})
+            if opening.cancelled():
+                raise bastion_failures.closed(self._way.bastion)
+            opening.result()
+        except BaseException:
+            opening.cancel()
+            stream.abort()
+            raise
+        finally:
+            self._opening.discard(opening)
+        self._tried = 0
+        stream.open(factory)
+        return stream
+
+    def _target(self, port: int) -> Target:
+        chosen = self._way.targets[self._at]
+        target = chosen if chosen.port else Target(chosen.resource, port, chosen.name, chosen.hostname)
+        if target.hostname and target.port not in ADDRESS_PORTS:
+            raise bastion_failures.wrong_port(self._where(target))
+        return target
+
+    def _where(self, target: Target) -> Where:
+        return Where(self._way.bastion, self._way.bastion_id, f"{target.name} port {target.port}")
+
+    async def _carry(self, stream: BastionStream, target: Target) -> None:
+        """Have a carriage for the stream, with a new session for each try. Raises JumpdeckError."""
+        backoff = Backoff(base=0.3, cap=2.0)
+        try:
+            async with asyncio.timeout(self._limits.stream):
+                while True:
+                    stream.tries += 1
+                    last = stream.tries >= self._limits.tries
+                    limit = self._limits.last_first_byte if last else self._limits.first_byte
+                    try:
+                        carriage = await self._attempt(target, limit)
+                    except _Fruitless as fruitless:
+                        error, wait = fruitless.error(stream.tries), fruitless.wait
+                        if last or (wait or 0.0) > WAIT_MAX:
+                            raise error from fruitless.__cause__
+                        _log.debug("%s: %s", self._where(target), error.code)
+                        await asyncio.sleep(backoff.next(wait))
+                    else:
+                        stream.carry(carriage, limit)
+                        return
+        except TimeoutError as exc:
+            raise bastion_failures.out_of_time(self._where(target), self._limits.stream) from exc
+
+    async def _attempt(self, target: Target, first_byte: float) -> Carriage:
+        """One session and its WebSocket; the connection for it is made while the session is asked for."""
+        where = self._where(target)
+        socket = WebSocket(frame_size=self._frame_size)
+        connecting = spawn(self._http.connect(socket), name=f"bastion {where}: connect")
+        exchange = self._tokens.exchange(target, where, unusable=self._delete_soon)
+        issuing = spawn(exchange, name=f"bastion {where}: token")
+        connecting.add_done_callback(_take_note)
+        issuing.add_done_callback(_take_note)
+        try:
+            await asyncio.wait({connecting, issuing}, return_when=asyncio.FIRST_EXCEPTION)
+            if issuing.done():
+                issuing.result()
+            connecting.result()
+            grant = issuing.result()
+            await self._agree(socket, grant, where)
+            if self._way.speaks_first:
+                await self._first_byte(socket, first_byte, where)
+        except BaseException as failure:
+            connecting.cancel()
+            socket.abort()
+            self._forsake(issuing)
+            if isinstance(failure, JumpdeckError) and failure.code == "JD-BASTION-THROTTLED":
+                told = failure
+                raise _Fruitless(lambda _: told, failure.retry_after) from failure
+            raise
+        carriage = Carriage(socket, grant, self._release)
+        self._standing.add(carriage)
+        return carriage
+
+    async def _agree(self, socket: WebSocket, grant: Grant, where: Where) -> None:
+        hidden = (grant.websocket_token.reveal(), grant.auth_token.reveal())
+        try:
+            async with asyncio.timeout(self._limits.dial):
+                agreed = await socket.agree(self._http.place.header, grant.path())
+        except Refused as refused:
+            why, body = str(refused), refused.body
+            raise _Fruitless(
+                lambda tries: bastion_failures.no_websocket(where, why, body, hidden, tries),
+                bastion_failures.retry_after(refused.headers),
+            ) from None
+        except (TimeoutError, OSError) as exc:
+            limit = f"no answer within {self._limits.dial:g} s"
+            why = limit if isinstance(exc, TimeoutError) and not exc.args else "the connection broke off"
+            raise _Fruitless(lambda tries: bastion_failures.no_websocket(where, why, b"", (), tries)) from exc
+        if agreed.notes:
+            _log.info("%s: the 101 has %s", where, ", ".join(agreed.notes))
+
+    async def _first_byte(self, socket: WebSocket, limit: float, where: Where) -> None:
+        try:
+            async with asyncio.timeout(limit):
+                await asyncio.shield(socket.first)
+        except TimeoutError as exc:
+            raise _Fruitless(lambda tries: bastion_failures.no_first_byte(where, limit, tries)) from exc
+        if not socket.spoke:
+            self._judge(socket.end, where)
+
+    def _judge(self, why: Exception | None, where: Where) -> None:
+        """Raise what an end before the first byte means."""
+        if isinstance(why, NotAWebSocket):
+            line = str(why)
+            raise _Fruitless(lambda tries: bastion_failures.late_refusal(where, line, tries)) from why
+        if isinstance(why, TimeoutError) and why.errno is None:
+            limit = self._limits.first_byte
+            raise _Fruitless(lambda tries: bastion_failures.no_first_byte(where, limit, tries)) from why
+        words = str(why) if why is not None else "in good order: the target refused the connection, or closed it"
+        raise bastion_failures.cut_early(where, words, 1) from why
+
+    def _again(self, stream: BastionStream, target: Target, why: Exception | None) -> bool:
+        """A stream that its protocol has already has lost its carriage before the first byte: another one?"""
+        where = self._where(target)
+        try:
+            self._judge(why, where)
+        except JumpdeckError as error:
+            failure: JumpdeckError | None = error
+        except _Fruitless as fruitless:
+            more = stream.tries < self._limits.tries and stream.may_move and not self._closed
+            failure = None if more else fruitless.error(stream.tries)
+        if failure is None:
+            self._owner.spawn(self._renew(stream, target), name="another session")
+        else:
+            asyncio.get_running_loop().call_soon(stream.fail, StreamFailed(failure))
+        return True
+
+    async def _renew(self, stream: BastionStream, target: Target) -> None:
+        try:
+            await self._carry(stream, target)
+        except JumpdeckError as error:
+            stream.fail(StreamFailed(error))
+
+    # -- sessions ------------------------------------------------------------------------------------------------------
+
+    def _release(self, carriage: Carriage) -> None:
+        self._standing.discard(carriage)
+        self._delete_soon(carriage.grant)
+
+    def _forsake(self, issuing: asyncio.Task[Grant]) -> None:
+        """Nobody wants this session any more, which may not even have been given out yet: it is deleted when it is."""
+
+        async def see() -> None:
+            await asyncio.wait({issuing})
+            if not issuing.cancelled() and issuing.exception() is None:
+                self._delete_soon(issuing.result())
+
+        if issuing.done():
+            if not issuing.cancelled() and issuing.exception() is None:
+                self._delete_soon(issuing.result())
+        else:
+            self._keep(see(), "await a session")
+
+    def _delete_soon(self, grant: Grant) -> None:
+        """Delete a session beside everything else."""
+        self._keep(self._delete(grant), "delete a session")
+
+    def _keep(self, coro: Coroutine[Any, Any, None], name: str) -> None:
+        task = spawn(coro, name=f"bastion {self._way.bastion}: {name}")
+        self._ends.add(task)
+        task.add_done_callback(self._ends.discard)
+
+    async def _delete(self, grant: Grant) -> None:
+        backoff = Backoff(base=1.0, cap=10.0)
+        for number in range(DELETE_TRIES):
+            async with self._deleting:
+                if await self._tokens.delete(grant):
+                    self._deleted += 1
+                    return
+            if number + 1 < DELETE_TRIES:
+                await asyncio.sleep(backoff.next())
+        self._left += 1
+
+    # -- how it is -----------------------------------------------------------------------------------------------------
+
+    @property
+    def trusted_as(self) -> str:
+        """The name under which the keys of the SSH server behind it are trusted: the target's, not an address."""
+        target = self._way.targets[self._at]
+        kind = "ip" if target.hostname else "vm"
+        return f"{kind}:{target.resource.lower()}" if self._way.speaks_first else ""
+
+    @property
+    def target(self) -> Target:
+        """Where streams go now."""
+        return self._way.targets[self._at]
+
+    def next_target(self) -> bool:
+        """Go on to the next alternative; False when all were tried since the last stream that opened."""
+        self._tried += 1
+        self._at = (self._at + 1) % len(self._way.targets)
+        return self._tried < len(self._way.targets)
+
+    def facts(self) -> HopState:
+        """How it stands now; sends nothing."""
+        many = len(self._standing)
+        parts = [self._note or self._way.targets[self._at].name, f"{many} session{'' if many == 1 else 's'} open"]
+        if self._deleted:
+            parts.append(f"{self._deleted} deleted")
+        if self._left:
+            parts.append(f"{self._left} not deleted")
+        return HopState(
+            label=f"{self._way.bastion} (Bastion)", state=StepState.FAILED if self._gone.done() else StepState.DONE,
+            since=self._since, received=self._traffic.received, sent=self._traffic.sent, note=", ".join(parts),
+        )  # fmt: skip
+
+    async def wait_lost(self) -> JumpdeckError:
+        """Return when what is below it has gone, or when it was closed: between streams it holds nothing itself."""
+        async with TaskOwner("bastion wait lost") as owner:
+            below = owner.spawn(self._through.wait_lost(), name="below")
+            await asyncio.wait({below, self._gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not self._gone.done() and not self._closed:
+                self._gone.set_result(below.result())
+            return self._gone.result()
+
+    async def verify(self, limit: float) -> None:
+        """Nothing to ask: streams tell their own ends, and a session spent on asking would cost one."""
+        if self._gone.done():
+            raise self._gone.result()
+
+    async def aclose(self) -> None:
+        """End every stream and delete every session, as far as the limit goes."""
+        self._closed = True
+        for opening in tuple(self._opening):
+            opening.cancel()
+        for stream in tuple(self._streams):
+            stream.abort()
+        for carriage in tuple(self._standing):
+            carriage.release()
+        await self._owner.aclose()
+        await asyncio.sleep(0)  # what was cancelled hands over its sessions
+        due = asyncio.get_running_loop().time() + self._limits.close
+        while self._ends and (left := due - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait(tuple(self._ends), timeout=left)
+        unfinished = tuple(self._ends)
+        for task in unfinished:
+            task.cancel()
+        self._http.close()
+        if unfinished:
+            _log.warning("%s: %d sessions could not be deleted in time", self._way.bastion, len(unfinished))
+            await asyncio.wait(unfinished, timeout=self._limits.close)
+        if not self._gone.done():
+            self._gone.set_result(bastion_failures.closed(self._way.bastion))
+
+
+def _take_note(task: asyncio.Task[Any]) -> None:
+    """A failure for which nobody waits any more is no defect."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,232 @@
+"""Everything that a Bastion does wrong in production: what the operator reads, and that no session is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from app.errors import ExitCode, JumpdeckError, Recovery
+from app.routes.failures import StreamFailed
+from tests.bastion_client import QUICK, Client, keep
+from tests.bastion_world import VM, World, bastion_world
+
+WORD = 23
+"""The port of the VM at which a server speaks first."""
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with bastion_world(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def client(world: World, tmp_path: Path) -> Client:
+    return Client(world, tmp_path)
+
+
+async def nothing_left(world: World) -> None:
+    """Every session that was given out has been deleted, once."""
+    await world.until(lambda counters: counters.standing == 0)
+    assert world.plane.counters.deleted == world.plane.counters.issued
+    assert (world.plane.counters.chained, world.plane.counters.deleted_again) == (0, 0)
+
+
+@pytest.mark.parametrize("fault", ["no-upgrade-headers", "rsv1", "slow-token", "delete-404", "fragments", "big-frames"])
+async def test_what_is_odd_but_works(world: World, client: Client, fault: str) -> None:
+    world.plane.faults.add(fault)
+    async with client.opened() as dialer:
+        transport, protocol = await keep(dialer)
+        transport.write(b"hello" * 1000)
+        assert await protocol.until(5000) == b"hello" * 1000
+        transport.close()
+    await nothing_left(world)
+    assert world.plane.counters.issued == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "exit_code", "title", "issued"),
+    [
+        ("bastion-403", "JD-BASTION-FORBIDDEN", ExitCode.ROUTE, "The Bastion refuses you this target", 0),
+        ("bastion-502", "JD-BASTION-SERVICE", ExitCode.ROUTE, "The Bastion has a fault", 0),
+        ("bastion-401-text", "JD-SIGN-IN-BASTION", ExitCode.SIGN_IN, "The Bastion does not accept the sign-in", 0),
+        ("tunneling-disabled", "JD-BASTION-TUNNELING", ExitCode.ROUTE, "Tunnelling is switched off at the Bastion", 0),
+        ("used-token", "JD-BASTION-WEBSOCKET", ExitCode.ROUTE, "The Bastion does not open the stream", 3),
+        ("http-400-after-101", "JD-BASTION-UPGRADE", ExitCode.ROUTE,
+         "The Bastion opened the stream and took it back", 3),
+        ("silent-101", "JD-BASTION-NO-BYTE", ExitCode.ROUTE,
+         "The Bastion opened the stream, and nothing comes from the target", 3),
+        ("no-node-id", "JD-BASTION-ANSWER", ExitCode.ROUTE, "The Bastion's answer cannot be read", 1),
+    ],
+)  # fmt: skip
+async def test_a_server_that_speaks_first(
+    world: World, client: Client, fault: str, code: str, exit_code: ExitCode, title: str, issued: int
+) -> None:
+    world.plane.faults.add(fault)
+    async with client.opened(VM, limits=QUICK) as dialer:
+        with pytest.raises(JumpdeckError) as caught:
+            await keep(dialer, WORD)
+        error = caught.value
+        assert (error.code, error.exit_code, error.title) == (code, exit_code, title)
+        assert "lab-bastion to jump port 23" in error.detail
+        assert error.hint
+        assert world.plane.counters.issued == issued
+    await nothing_left(world)
+
+
+@pytest.mark.parametrize("fault", ["http-400-after-101", "silent-101", "used-token"])
+@pytest.mark.parametrize("target", [VM, None])
+async def test_intermittent_failures_are_cured_by_a_new_session(
+    world: World, client: Client, fault: str, target: str | None
+) -> None:
+    world.plane.passing[fault] = 2
+    async with client.opened(*([target] if target else []), limits=QUICK) as dialer:
+        if target:
+            transport, protocol = await keep(dialer, WORD)
+            assert await protocol.until(4) == b"word"
+        else:
+            transport, protocol = await keep(dialer)
+            transport.write(b"\x16\x03\x01hello")
+            assert await protocol.until(8) == b"\x16\x03\x01hello"
+        assert world.plane.counters.issued == 3
+        transport.close()
+    await nothing_left(world)
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"), [("http-400-after-101", "JD-BASTION-UPGRADE"), ("silent-101", "JD-BASTION-NO-BYTE")]
+)
+async def test_a_client_that_speaks_first_is_told_when_no_session_works(
+    world: World, client: Client, fault: str, code: str
+) -> None:
+    world.plane.faults.add(fault)
+    async with client.opened(limits=QUICK) as dialer:
+        transport, protocol = await keep(dialer)
+        transport.write(b"\x16\x03\x01hello")
+        async with asyncio.timeout(10):
+            lost = await protocol.ended
+        assert isinstance(lost, StreamFailed)
+        assert (lost.told.code, lost.told.recovery) == (code, Recovery.TRANSIENT)
+        assert world.plane.counters.issued == 3
+        assert not protocol.data
+    await nothing_left(world)
+
+
+async def test_what_may_have_been_acted_on_is_not_sent_twice(world: World, client: Client) -> None:
+    world.plane.passing["silent-101"] = 1
+    async with client.opened(limits=QUICK) as dialer:
+        transport, protocol = await keep(dialer)
+        transport.write(b"POST /orders HTTP/1.1\r\n\r\n")
+        async with asyncio.timeout(10):
+            lost = await protocol.ended
+        assert isinstance(lost, StreamFailed)
+        assert world.plane.counters.issued == 1
+    await nothing_left(world)
+
+
+async def test_a_401_asks_once_for_a_new_token(world: World, client: Client) -> None:
+    client.identity.current, client.identity.fresh = "revoked", client.identity.fresh
+    async with client.opened() as dialer:
+        transport, protocol = await keep(dialer)
+        transport.write(b"x")
+        assert await protocol.until(1) == b"x"
+    assert client.identity.asked == [("arm-scope", False), ("arm-scope", True)]
+    await nothing_left(world)
+
+
+async def test_a_closed_port_is_told_after_one_session(world: World, client: Client) -> None:
+    async with client.opened(VM) as dialer:
+        with pytest.raises(JumpdeckError) as caught:
+            await keep(dialer, 24)
+    assert caught.value.code == "JD-BASTION-CLOSED"
+    assert world.plane.counters.issued == 1
+    await nothing_left(world)
+
+
+async def test_an_unknown_target(world: World, client: Client) -> None:
+    async with client.opened(VM.replace("jump", "gone")) as dialer:
+        with pytest.raises(JumpdeckError) as caught:
+            await keep(dialer, 22)
+    assert caught.value.code == "JD-BASTION-TARGET"
+    assert "Unexpected internal error" in caught.value.detail
+
+
+async def test_a_stream_that_is_cut_ends_with_an_error(world: World, client: Client) -> None:
+    world.plane.faults.add("close-midstream")
+    async with client.opened() as dialer:
+        transport, protocol = await keep(dialer)
+        transport.write(bytes(100_000))
+        async with asyncio.timeout(10):
+            lost = await protocol.ended
+        assert isinstance(lost, ConnectionResetError)
+        await nothing_left(world)
+
+
+async def test_one_session_at_a_time(world: World, client: Client) -> None:
+    world.plane.faults.add("one-session")
+    async with client.opened() as dialer:
+        await keep(dialer)
+        with pytest.raises(JumpdeckError) as caught:
+            await keep(dialer)
+        assert caught.value.code == "JD-BASTION-BUSY"
+    await nothing_left(world)
+
+
+async def test_deletions_that_hang_hold_up_neither_streams_nor_the_end(world: World, client: Client) -> None:
+    world.plane.faults.add("delete-hangs")
+    loop = asyncio.get_running_loop()
+    async with client.opened() as dialer:
+        for _ in range(3):
+            transport, protocol = await keep(dialer)
+            transport.write(b"x")
+            assert await protocol.until(1) == b"x"
+            transport.close()
+        began = loop.time()
+    assert loop.time() - began < 5
+
+
+async def test_the_network_is_gone_at_the_end(world: World, client: Client) -> None:
+    loop = asyncio.get_running_loop()
+    async with client.opened() as dialer:
+        for _ in range(5):
+            transport, protocol = await keep(dialer)
+            transport.write(b"x")
+            assert await protocol.until(1) == b"x"
+        world.plane.door.set_frozen(True)
+        began = loop.time()
+    assert loop.time() - began < 5
+
+
+async def test_a_dial_cancelled_during_the_token_exchange(world: World, client: Client) -> None:
+    world.plane.faults.add("slow-token")
+    async with client.opened() as dialer:
+        dialing = asyncio.ensure_future(keep(dialer))
+        await world.until(lambda _: bool(client.identity.asked))
+        await asyncio.wait({dialing}, timeout=0.1)
+        dialing.cancel()
+        await asyncio.wait({dialing})
+        await world.until(lambda counters: counters.issued == 1)
+    await nothing_left(world)
+
+
+async def test_a_dial_cancelled_while_it_waits_for_the_first_byte(world: World, client: Client) -> None:
+    world.plane.faults.add("silent-101")
+    async with client.opened(VM) as dialer:
+        dialing = asyncio.ensure_future(keep(dialer, WORD))
+        await world.until(lambda counters: counters.upgrades == 1)
+        dialing.cancel()
+        await asyncio.wait({dialing})
+        await nothing_left(world)
+
+
+async def test_a_hop_that_ends_in_the_middle_of_a_dial(world: World, client: Client) -> None:
+    world.plane.faults.add("silent-101")
+    async with client.opened(VM) as dialer:
+        dialing = asyncio.ensure_future(keep(dialer, WORD))
+        await world.until(lambda counters: counters.upgrades == 1)
+    dialing.cancel()
+    await asyncio.wait({dialing})
+    await nothing_left(world)
