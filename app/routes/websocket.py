@@ -16,7 +16,7 @@ from collections import deque
 from typing import Protocol
 
 from app.records import Record
-from app.routes.websocket_frames import FRAME_SIZE, FRAME_SIZE_MAX, FrameReader, Op, close_code, frame, frames
+from app.routes.websocket_frames import FRAME_SIZE, FRAME_SIZE_MAX, FrameReader, Op, close_code, frame, frames, quicken
 from app.text import prose
 
 HEAD_LIMIT = 32 << 10
@@ -31,6 +31,8 @@ CLOSE_WAIT = 1.0
 """Seconds for the server's own CLOSE after ours, before the connection is dropped; nobody waits for it."""
 FLUSH_LIMIT = 3.0
 """Seconds for what was sent before a CLOSE to be taken, as for every clean end."""
+MUCH = 1 << 20
+"""Bytes sent on one stream after which masking is worth the loading of something faster."""
 NORMAL, GOING_AWAY, NO_CODE, ABNORMAL, PROTOCOL_ERROR = 1000, 1001, 1005, 1006, 1002
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -100,6 +102,7 @@ class WebSocket(asyncio.Protocol):
         self._end: tuple[Exception | None] | None = None
         """How the stream ended, once it has; told after the bytes before it."""
         self._pending: list[bytes] = []
+        self._sent = 0
         self._closing_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.first: asyncio.Future[None] = loop.create_future()
@@ -232,6 +235,9 @@ class WebSocket(asyncio.Protocol):
         if not self._pending:
             self._loop.call_soon(self._flush)
         self._pending.append(data)
+        if self._sent < MUCH <= self._sent + len(data):
+            self._loop.run_in_executor(None, quicken)
+        self._sent += len(data)
 
     @property
     def unsent(self) -> int:
