@@ -109,7 +109,7 @@ async def test_a_look_under_way_and_one_that_failed_are_said():
         await settle(pilot)
         assert "running, 12 s" in shown(pilot)
         reader.told("")
-        reader.error = JumpdeckError("The cluster did not start the command's pod in time", "", "Try again.",
+        reader.error = JumpdeckError("The command's pod did not start in time", "", "Try again.",
                                      code="JD-INVOKE-NO-START")  # fmt: skip
         await pilot.press("ctrl+r")
         await settle(pilot)
