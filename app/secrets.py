@@ -240,14 +240,16 @@ class SecretSource:
             return None, str(error)
         if secret is None or not secret:
             return None, ""
-        if self._memory.was_refused(item.name, secret):
-            return None, "the stored one was refused"
+        if self._store.asks and self._memory.was_refused(item.name, secret):
+            return None, "the stored one was refused"  # a lab's is right, and it locks nobody out: its fault has passed
         return secret, ""
 
     async def _ask(self, item: SecretItem, who: Asker | None, why: str) -> Secret:
-        if not self._store.asks or who is None:
-            why = why or ("the lab has none" if not self._store.asks else "nobody can be asked")
-            raise _needed(item, why, _unasked(item, storable=(await self._store.status()).usable))
+        if not self._store.asks:
+            raise _needed(item, why or "the lab has none", "Start the lab again: jumpdeck lab")
+        if who is None:
+            hint = _unasked(item, storable=(await self._store.status()).usable)
+            raise _needed(item, why or "nobody can be asked", hint)
         may_keep = await self._may_keep(who)
         if why:
             self._note(who, f"{item.what}: {why}")

@@ -25,7 +25,7 @@ class _Pair:
     async def _pump(self, source: socket.socket, sink: socket.socket, *, to_server: bool) -> None:
         loop = asyncio.get_running_loop()
         chaos = self._chaos
-        with contextlib.suppress(OSError):
+        try:
             while data := await loop.sock_recv(source, chaos.piece):
                 await self.flowing.wait()
                 if chaos.pause:
@@ -33,7 +33,11 @@ class _Pair:
                 if chaos.corrupting and not to_server:
                     data = bytes([data[0] ^ 0xFF]) + data[1:]
                 await loop.sock_sendall(sink, data)
+            await self.flowing.wait()
             sink.shutdown(socket.SHUT_WR)
+        except OSError:  # one end was reset: the other hears of it
+            await self.flowing.wait()
+            self.reset()
 
     def reset(self) -> None:
         """RST to both sides, at once."""

@@ -96,6 +96,11 @@ class Sshd:
                 self._news.clear()
                 await self._news.wait()
 
+    async def logged_in(self, times: int) -> None:
+        """Wait until its log has so many logins. They are written behind us, so a look at once may come too early."""
+        await self.until(lambda server: server.logins >= times)
+        assert self.logins == times
+
     async def logged(self, pattern: str, *, times: int = 1) -> None:
         """Wait until so many lines of its log begin with `pattern`."""
         await self.until(lambda server: sum(1 for line in server.log if re.match(pattern, line)) >= times)

@@ -199,7 +199,7 @@ class SessionView(Vertical):
             return self.scope_reason
         words = [f"pods as of {human_duration(max(0.0, self.now - snapshot.heard_at))} ago"] * bool(snapshot.heard_at)
         if snapshot.error is not None:
-            return "  ".join([f"{snapshot.error.title} [{snapshot.error.code}]", snapshot.error.hint, *words])
+            return "  ".join([*words, f"{snapshot.error.title} [{snapshot.error.code}]", snapshot.error.hint])
         return f"A snapshot: {words[0]}  (r: fetch again)" if words else "Nothing is fetched yet (r: fetch)"
 
     def on_pod_table_pod_clicked(self, event: PodTable.PodClicked) -> None:

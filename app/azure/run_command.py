@@ -165,7 +165,7 @@ _FAILURES: tuple[tuple[str, str, str, str], ...] = (
      "A policy of the cluster forbids the pod of run command",
      "Ask whoever runs the policy (gatekeeper) to let pods of namespace aks-command through."),
     ("JD-INVOKE-NO-START", r"KubernetesPerformanceError|did not start within",
-     "The cluster did not start the command's pod in time",
+     "The command's pod did not start in time",
      "Its nodes may be full or starting (the pod asks for 200m and 500 MiB in namespace aks-command); then try again."),
     ("JD-INVOKE-DISABLED", r"run ?command is (disabled|not (allowed|enabled))|RunCommandDisabled|disableRunCommand",
      "", ""),

@@ -193,13 +193,13 @@ async def _run(profile: Profile, attached: Attached, args: argparse.Namespace) -
                 if heard:
                     say("jumpdeck: the command goes on in the cluster; Azure has no way to end it.")
                 raise
-    sys.stdout.write(shown_output(result.output))
+    sys.stdout.write(shown_output(result.output, terminal=sys.stdout.isatty()))
     sys.stdout.flush()
     if result.cut:
         say("jumpdeck: Azure keeps the first 512 kB of a command's output; the rest of this one is lost.")
     return result.exit_code
 
 
-def shown_output(output: str) -> str:
+def shown_output(output: str, *, terminal: bool) -> str:
     """As received into a pipe or file; harmless on a terminal."""
-    return clean_block(output) if sys.stdout.isatty() else output.encode("utf-8", "replace").decode()
+    return clean_block(output) if terminal else output.encode("utf-8", "replace").decode()

@@ -137,15 +137,19 @@ class Fields:
         found = self.arm_ids(name, types, one=True)
         return found[0] if found else None
 
-    def arm_ids(self, name: str, types: tuple[str, ...], *, one: bool = False) -> tuple[str, ...]:
-        """One Azure resource id, or (without `one`) a list of them."""
+    def arm_ids(
+        self, name: str, types: tuple[str, ...], *, one: bool = False, addresses: bool = False
+    ) -> tuple[str, ...]:
+        """One Azure resource id, or (without `one`) a list of them; with `addresses` IPv4 addresses in their place."""
         if one and isinstance(self.values.get(name), list):
             self.take(name)
             self.complain(name, "one id is expected, not a list")
             return ()
         good: list[str] = []
         for value in self.texts(name, one=True):
-            if wrong := patterns.arm_id(value, types):
+            if addresses and patterns.is_ipv4(value):
+                good.append(value)
+            elif wrong := patterns.arm_id(value, types):
                 self.complain(name, wrong, patterns.arm_remedy(value))
             else:
                 good.append(value)

@@ -78,11 +78,15 @@ def _read_ssh(fields: Fields) -> HopSpec | None:
 
 def _read_bastion(fields: Fields) -> HopSpec | None:
     bastion = fields.arm_id("bastion", patterns.BASTION)
-    target = fields.arm_ids("target", patterns.TARGET)
+    target = fields.arm_ids("target", patterns.TARGET, addresses=True)
+    if len({patterns.is_ipv4(value) for value in target}) > 1:
+        fields.complain("target", "ids and addresses stand side by side", "Name all of them by their ids.")
     port = fields.number("port", 1, 65535, whole=True)
     jit = _read_jit(fields)
     if jit and "target" not in fields.values:
         fields.complain("jit", "just-in-time access opens a port of a VM, and there is no target", "Add target.")
+    if jit and any(map(patterns.is_ipv4, target)):
+        fields.complain("jit", "just-in-time access needs the VM's id, not its address", "Write the id as target.")
     return BastionHop(bastion, target, int(port) if port else None, jit) if bastion else None
 
 

@@ -88,7 +88,10 @@ class SshHop(Record):
 
 
 class BastionHop(Record):
-    """An Azure Bastion by its ARM id; `target` are VMs or scale sets as alternatives, empty for the cluster itself."""
+    """An Azure Bastion by its ARM id; `target` are VMs or scale sets as alternatives, empty for the cluster.
+
+    A target may also be an IPv4 address, where the Bastion connects to addresses (ports 22 and 3389 only).
+    """
 
     bastion: str
     target: tuple[str, ...] = ()

@@ -134,6 +134,17 @@ def network(value: str) -> str | None:
     return None
 
 
+def is_ipv4(value: str) -> bool:
+    """A bare IPv4 address, the only kind that a Bastion connects to."""
+    import ipaddress
+
+    try:
+        ipaddress.IPv4Address(value)
+    except ValueError:
+        return False
+    return True
+
+
 def fingerprint(value: str) -> str | None:
     """An OpenSSH SHA-256 fingerprint."""
     return (

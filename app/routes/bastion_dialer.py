@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 from app.dialer import Dialer, ProtocolFactory
@@ -14,19 +14,18 @@ from app.records import Record
 from app.routes import bastion_failures
 from app.routes.bastion_failures import Where
 from app.routes.bastion_http import BastionHttp
-from app.routes.bastion_stream import BastionStream, Carriage, Traffic
+from app.routes.bastion_sessions import Carriage, Sessions
+from app.routes.bastion_stream import BastionStream, Traffic
 from app.routes.bastion_tokens import BastionTokens, Grant, Target
 from app.routes.failures import StreamFailed
-from app.routes.websocket import NotAWebSocket, Refused, WebSocket
+from app.routes.websocket import NotAWebSocket, WebSocket
 from app.routes.websocket_frames import FRAME_SIZE
+from app.routes.websocket_handshake import Handshake, Refused
 from app.rows import HopState, StepState
 from app.tasks import Backoff, TaskOwner, spawn
 
 WAIT_MAX = 10.0
 """Seconds that a stream waits on the Bastion's word (Retry-After) before its next try; more is an error."""
-DELETES = 8
-"""Deletions under way at once: fifty streams that end together do not open fifty connections."""
-DELETE_TRIES = 3
 ADDRESS_PORTS = (22, 3389)
 """To bare addresses the published client lets these two through; nobody has shown that the service takes others."""
 
@@ -88,11 +87,7 @@ class BastionDialer:
         self._traffic = Traffic()
         self._since = time.time()
         self._at = self._tried = 0
-        self._ends: set[asyncio.Task[None]] = set()
-        """Deletions, and exchanges that nobody waits for any more."""
-        self._deleting = asyncio.Semaphore(DELETES)
-        self._standing: set[Carriage] = set()
-        self._deleted = self._left = 0
+        self._sessions = Sessions(tokens, way.bastion)
         self._closed = False
         self._gone: asyncio.Future[JumpdeckError] = asyncio.get_running_loop().create_future()
 
@@ -163,9 +158,9 @@ class BastionDialer:
     async def _attempt(self, target: Target, first_byte: float) -> Carriage:
         """One session and its WebSocket; the connection for it is made while the session is asked for."""
         where = self._where(target)
-        socket = WebSocket(frame_size=self._frame_size)
-        connecting = spawn(self._http.connect(socket), name=f"bastion {where}: connect")
-        exchange = self._tokens.exchange(target, where, unusable=self._delete_soon)
+        handshake = Handshake(frame_size=self._frame_size)
+        connecting = spawn(self._http.connect(handshake), name=f"bastion {where}: connect")
+        exchange = self._tokens.exchange(target, where, unusable=self._sessions.delete_soon)
         issuing = spawn(exchange, name=f"bastion {where}: token")
         connecting.add_done_callback(_take_note)
         issuing.add_done_callback(_take_note)
@@ -175,26 +170,24 @@ class BastionDialer:
                 issuing.result()
             connecting.result()
             grant = issuing.result()
-            await self._agree(socket, grant, where)
+            socket = await self._agree(handshake, grant, where)
             if self._way.speaks_first:
                 await self._first_byte(socket, first_byte, where)
         except BaseException as failure:
             connecting.cancel()
-            socket.abort()
-            self._forsake(issuing)
+            handshake.abort()
+            self._sessions.forsake(issuing)
             if isinstance(failure, JumpdeckError) and failure.code == "JD-BASTION-THROTTLED":
                 told = failure
                 raise _Fruitless(lambda _: told, failure.retry_after) from failure
             raise
-        carriage = Carriage(socket, grant, self._release)
-        self._standing.add(carriage)
-        return carriage
+        return self._sessions.carry(socket, grant)
 
-    async def _agree(self, socket: WebSocket, grant: Grant, where: Where) -> None:
+    async def _agree(self, handshake: Handshake, grant: Grant, where: Where) -> WebSocket:
         hidden = (grant.websocket_token.reveal(), grant.auth_token.reveal())
         try:
             async with asyncio.timeout(self._limits.dial):
-                agreed = await socket.agree(self._http.place.header, grant.path())
+                socket = await handshake.agree(self._http.place.header, grant.path())
         except Refused as refused:
             why, body = str(refused), refused.body
             raise _Fruitless(
@@ -205,8 +198,9 @@ class BastionDialer:
             limit = f"no answer within {self._limits.dial:g} s"
             why = limit if isinstance(exc, TimeoutError) and not exc.args else "the connection broke off"
             raise _Fruitless(lambda tries: bastion_failures.no_websocket(where, why, b"", (), tries)) from exc
-        if agreed.notes:
-            _log.info("%s: the 101 has %s", where, ", ".join(agreed.notes))
+        if socket.notes:
+            _log.info("%s: the 101 has %s", where, ", ".join(socket.notes))
+        return socket
 
     async def _first_byte(self, socket: WebSocket, limit: float, where: Where) -> None:
         try:
@@ -250,46 +244,6 @@ class BastionDialer:
         except JumpdeckError as error:
             stream.fail(StreamFailed(error))
 
-    # -- sessions ------------------------------------------------------------------------------------------------------
-
-    def _release(self, carriage: Carriage) -> None:
-        self._standing.discard(carriage)
-        self._delete_soon(carriage.grant)
-
-    def _forsake(self, issuing: asyncio.Task[Grant]) -> None:
-        """Nobody wants this session any more, which may not even have been given out yet: it is deleted when it is."""
-
-        async def see() -> None:
-            await asyncio.wait({issuing})
-            if not issuing.cancelled() and issuing.exception() is None:
-                self._delete_soon(issuing.result())
-
-        if issuing.done():
-            if not issuing.cancelled() and issuing.exception() is None:
-                self._delete_soon(issuing.result())
-        else:
-            self._keep(see(), "await a session")
-
-    def _delete_soon(self, grant: Grant) -> None:
-        """Delete a session beside everything else."""
-        self._keep(self._delete(grant), "delete a session")
-
-    def _keep(self, coro: Coroutine[Any, Any, None], name: str) -> None:
-        task = spawn(coro, name=f"bastion {self._way.bastion}: {name}")
-        self._ends.add(task)
-        task.add_done_callback(self._ends.discard)
-
-    async def _delete(self, grant: Grant) -> None:
-        backoff = Backoff(base=1.0, cap=10.0)
-        for number in range(DELETE_TRIES):
-            async with self._deleting:
-                if await self._tokens.delete(grant):
-                    self._deleted += 1
-                    return
-            if number + 1 < DELETE_TRIES:
-                await asyncio.sleep(backoff.next())
-        self._left += 1
-
     # -- how it is -----------------------------------------------------------------------------------------------------
 
     @property
@@ -312,15 +266,10 @@ class BastionDialer:
 
     def facts(self) -> HopState:
         """How it stands now; sends nothing."""
-        many = len(self._standing)
-        parts = [self._note or self._way.targets[self._at].name, f"{many} session{'' if many == 1 else 's'} open"]
-        if self._deleted:
-            parts.append(f"{self._deleted} deleted")
-        if self._left:
-            parts.append(f"{self._left} not deleted")
+        note = f"{self._note or self._way.targets[self._at].name}, {self._sessions.facts()}"
         return HopState(
             label=f"{self._way.bastion} (Bastion)", state=StepState.FAILED if self._gone.done() else StepState.DONE,
-            since=self._since, received=self._traffic.received, sent=self._traffic.sent, note=", ".join(parts),
+            since=self._since, received=self._traffic.received, sent=self._traffic.sent, note=note,
         )  # fmt: skip
 
     async def wait_lost(self) -> JumpdeckError:
@@ -344,20 +293,11 @@ class BastionDialer:
             opening.cancel()
         for stream in tuple(self._streams):
             stream.abort()
-        for carriage in tuple(self._standing):
-            carriage.release()
+        self._sessions.release_all()
         await self._owner.aclose()
         await asyncio.sleep(0)  # what was cancelled hands over its sessions
-        due = asyncio.get_running_loop().time() + self._limits.close
-        while self._ends and (left := due - asyncio.get_running_loop().time()) > 0:
-            await asyncio.wait(tuple(self._ends), timeout=left)
-        unfinished = tuple(self._ends)
-        for task in unfinished:
-            task.cancel()
+        await self._sessions.settle(self._limits.close)
         self._http.close()
-        if unfinished:
-            _log.warning("%s: %d sessions could not be deleted in time", self._way.bastion, len(unfinished))
-            await asyncio.wait(unfinished, timeout=self._limits.close)
         if not self._gone.done():
             self._gone.set_result(bastion_failures.closed(self._way.bastion))
 

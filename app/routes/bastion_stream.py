@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from app.dialer import ProtocolFactory
-from app.routes.bastion_tokens import Grant
+from app.routes.bastion_sessions import Carriage
 from app.routes.feeding import feed
-from app.routes.websocket import WRITE_HIGH, WebSocket
+from app.routes.websocket import WRITE_HIGH
 
 WRITE_MAX = 64 << 20
 """Bytes waiting at which a writer that does not pause loses its stream; nothing here sends that much at once."""
@@ -29,21 +29,6 @@ class Traffic:
     def __init__(self) -> None:
         self.received = 0
         self.sent = 0
-
-
-class Carriage:
-    """A WebSocket that stands, and the session that is deleted with it; `released` hears of that, once."""
-
-    def __init__(self, socket: WebSocket, grant: Grant, released: Callable[[Carriage], None]) -> None:
-        self.socket, self.grant = socket, grant
-        self._released: Callable[[Carriage], None] | None = released
-
-    def release(self) -> None:
-        """Drop the connection and have the session deleted. More than once is as good as once."""
-        released, self._released = self._released, None
-        if released is not None:
-            self.socket.abort()
-            released(self)
 
 
 class BastionStream(asyncio.Transport):
@@ -98,7 +83,7 @@ class BastionStream(asyncio.Transport):
         if carriage is None:
             return
         if not self._reading:
-            carriage.socket.pause_reading()
+            carriage.socket.read_on(False)
         carriage.socket.attach(_Carried(self, carriage))
         if self._kept:
             carriage.socket.send(bytes(self._kept))
@@ -222,14 +207,14 @@ class BastionStream(asyncio.Transport):
         if self._reading and not self._closing:
             self._reading = False
             if self._carriage is not None:
-                self._carriage.socket.pause_reading()
+                self._carriage.socket.read_on(False)
 
     def resume_reading(self) -> None:
         """Hand bytes on again, from the loop."""
         if not self._reading and not self._closing:
             self._reading = True
             if self._carriage is not None:
-                self._carriage.socket.resume_reading()
+                self._carriage.socket.read_on(True)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send. What the Bastion does not take yet waits here; the protocol is told to pause."""

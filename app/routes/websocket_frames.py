@@ -7,6 +7,7 @@ without having begun is taken. Messages have no meaning here, so their bytes are
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from enum import IntEnum
 
 FRAME_SIZE = 4_096
@@ -40,8 +41,35 @@ Event = tuple[Op, bytes]
 """BINARY: bytes of the stream, of any number of frames. CLOSE, PING, PONG: the whole frame's payload."""
 
 
-def mask(data: bytes, key: bytes) -> bytes:
-    """XOR with the key over and over (RFC 6455 §5.3): as one big number, which is 50 times faster than byte by byte."""
+_quick: Callable[[bytes, bytearray], None] | None = None
+"""Masks in place, in C; see `quicken`."""
+
+
+def quicken() -> None:
+    """Have masks made in C from now on, ten times as fast: by the part of aiohttp that does it, where there is one.
+
+    Blocks while aiohttp is loaded, so it is for those who send much, in a thread. Not public there: what it makes is
+    compared with our own, and without it (or with another result) nothing changes.
+    """
+    global _quick
+    try:
+        from aiohttp._websocket.helpers import websocket_mask
+
+        sample = bytearray(b"some bytes of a stream")
+        websocket_mask(b"\x01\x80\xff\x00", sample)
+        right = bytes(sample) == mask(b"some bytes of a stream", b"\x01\x80\xff\x00")
+    except (ImportError, TypeError):
+        return
+    if right and websocket_mask.__name__ != "_websocket_mask_python":
+        _quick = websocket_mask
+
+
+def mask(data: bytes, key: bytes) -> bytes | bytearray:
+    """XOR with the key over and over (RFC 6455 §5.3): as one big number, 50 times faster than byte by byte."""
+    if _quick is not None:
+        masked = bytearray(data)
+        _quick(key, masked)
+        return masked
     size = len(data)
     keys = (key * (size // 4 + 1))[:size]
     return (int.from_bytes(data, "little") ^ int.from_bytes(keys, "little")).to_bytes(size, "little")
@@ -91,11 +119,11 @@ class FrameReader:
         if self._held:
             data, self._held = self._held + data, b""
         events: list[Event] = []
-        pieces: list[bytes] = []
-        at, size = 0, len(data)
+        pieces: list[memoryview] = []
+        at, size, view = 0, len(data), memoryview(data)
         while at < size and not self.ended:
             if self._left:
-                piece = data[at : at + self._left]
+                piece = view[at : at + self._left]
                 self._left -= len(piece)
                 at += len(piece)
                 pieces.append(piece)
@@ -153,7 +181,7 @@ class FrameReader:
         return (Op.BROKEN, why.encode()), 1
 
 
-def _flush(pieces: list[bytes], events: list[Event]) -> None:
+def _flush(pieces: list[memoryview], events: list[Event]) -> None:
     if pieces:
-        events.append((Op.BINARY, pieces[0] if len(pieces) == 1 else b"".join(pieces)))
+        events.append((Op.BINARY, b"".join(pieces)))
         pieces.clear()

@@ -206,7 +206,7 @@ async def test_connections_are_used_again_for_exchanges_and_deletions(world: Wor
             assert await protocol.until(1) == b"x"
             transport.close()
             await world.until(lambda counters: counters.standing == 0)
-            await asyncio.gather(*dialer._ends)  # the answer to the deletion gives its connection back
+            await asyncio.gather(*dialer._sessions._ends)  # the answer to the deletion gives its connection back
     assert len(connections) == 4
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from app.errors import ExitCode, JumpdeckError, Recovery
 from app.routes.failures import StreamFailed
@@ -230,3 +231,34 @@ async def test_a_hop_that_ends_in_the_middle_of_a_dial(world: World, client: Cli
     dialing.cancel()
     await asyncio.wait({dialing})
     await nothing_left(world)
+
+
+def throttle(world: World, times: int, seconds: int) -> None:
+    """So many exchanges are answered with 429 and a Retry-After."""
+    usual, left = world.plane._exchanged, times
+
+    async def exchanged(request: web.Request) -> object:
+        nonlocal left
+        left -= 1
+        headers = {"Retry-After": str(seconds)}
+        return web.Response(status=429, text="slow down", headers=headers) if left >= 0 else await usual(request)
+
+    setattr(world.plane, "_exchanged", exchanged)  # noqa: B010
+
+
+async def test_a_short_wait_that_the_bastion_asks_for_is_waited_out(world: World, client: Client) -> None:
+    throttle(world, 1, 1)
+    async with client.opened() as dialer:
+        await keep(dialer)
+    assert (world.plane.counters.refused, world.plane.counters.issued) == (1, 1)
+    await nothing_left(world)
+
+
+async def test_a_long_wait_that_the_bastion_asks_for_is_the_sessions(world: World, client: Client) -> None:
+    throttle(world, 1, 60)
+    async with client.opened() as dialer:
+        with pytest.raises(JumpdeckError) as caught:
+            await keep(dialer)
+    error = caught.value
+    assert (error.code, error.retry_after, error.transient) == ("JD-BASTION-THROTTLED", 60.0, True)
+    assert world.plane.counters.refused == 1

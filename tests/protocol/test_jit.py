@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,13 +18,16 @@ from app.azure.context import Azure
 from app.azure.jit import JitAccess, duration, have_access
 from app.dialer import ProtocolFactory
 from app.errors import JumpdeckError, Recovery, RouteError
+from app.lab.azure_names import BASTION_SUBNET
 from app.profiles.model import Jit
 from app.routes.context import RouteContext
 from app.routes.host_keys import HostKeys
 from app.routes.jit import Place, open_port
 from app.secrets import SecretSource
 from tests.arm_server import GROUP, ArmServer, arm_server, azure_at, good, refusal
+from tests.azure_world import azure_world
 from tests.fakes import FakeAsker, FakeIdentity
+from tests.running import jumpdeck
 
 SUBSCRIPTION = GROUP.partition("/resourceGroups")[0]
 VM = f"{GROUP}/providers/Microsoft.Compute/virtualMachines/Jump01"
@@ -223,3 +227,31 @@ async def test_access_of_another_address_is_asked_for_anew_and_the_wait_ends(tmp
             await open_port(PLACE, gate, context(azure, tmp_path, None, "why"), "prod", standing=0.6, limit=0.6)
     assert caught.value.code == "JD-JIT-CLOSED" and caught.value.transient
     assert len(posted(server)) == 1, "once"
+
+
+async def test_behind_the_labs_bastion_the_port_opens_for_the_command(tmp_path: Path) -> None:
+    async with azure_world() as portal:
+        profiles = portal.lab.config_dir / "profiles.toml"
+        await asyncio.to_thread(_with_jit, profiles)
+        jit = portal.lab.azure.jit
+        await jit.require(True)
+        where = {"JUMPDECK_CONFIG_DIR": str(portal.lab.config_dir), "XDG_STATE_HOME": str(tmp_path / "state")}
+        done = await jumpdeck("pods", "lab-jit", "-n", "default", **where)
+        assert done.code == 4 and "JD-JIT-JUSTIFICATION" in done.err and jit.requests == [], done
+        done = await jumpdeck("pods", "lab-jit", "-n", "default", "--justification", "ticket 14", **where)
+        assert done.code == 0 and "web" in done.out, done
+        (asked,) = jit.requests
+        port = asked["virtualMachines"][0]["ports"][0]
+        assert (asked["justification"], port["allowedSourceAddressPrefix"]) == ("ticket 14", BASTION_SUBNET)
+        done = await jumpdeck("pods", "lab-jit", "-n", "default", **where)
+        assert done.code == 0 and len(jit.requests) == 1, "access is there: nobody is asked"
+
+
+def _with_jit(profiles: Path) -> None:
+    """A profile like lab-bastion whose Bastion hop asks for access."""
+    text = profiles.read_text()
+    block = re.search(r"\[profile\.lab-bastion\]\n.*?(?=\n\[|\Z)", text, re.DOTALL)
+    assert block is not None
+    made = block[0].replace("[profile.lab-bastion]", "[profile.lab-jit]")
+    made = made.replace('virtualMachines/jump" }', 'virtualMachines/jump", jit = { hours = 1 } }')
+    profiles.write_text(f"{text}\n{made}\n")

@@ -338,7 +338,7 @@ async def test_developer(world: World) -> None:
     assert (await world.run(world.az.data_pod, body)).status_code == 404
     world.plane.sku = "Developer"
     assert (await world.run(world.az.data_pod, {**body, "azToken": "old"})).status_code == 401
-    assert (await world.run(world.az.data_pod, {**body, "resourceId": AKS})).status_code == 403
+    assert (await world.run(world.az.data_pod, {**body, "resourceId": f"{AKS}-other"})).status_code == 403
     answer = await world.run(world.az.data_pod, body)
     assert (answer.status_code, answer.text) == (200, world.plane.host)
     assert answer.headers["Content-Type"].startswith("text/plain")

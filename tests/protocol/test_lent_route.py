@@ -74,7 +74,7 @@ async def test_the_program_gets_a_port_of_ours_and_no_secret(tmp_path: Path) -> 
         assert "proxy-url" not in cluster
         assert not [token for token in here.world.lab.tokens.values() if token in text]
         assert (file_mode, folder_mode) == (stat.S_IRUSR | stat.S_IWUSR, stat.S_IRWXU)
-        assert here.world.servers[0].logins == 1
+        await here.world.servers[0].logged_in(1)
         assert here.left() == []
 
 
@@ -120,7 +120,7 @@ async def test_a_program_that_runs_on_gets_through_after_a_cut(tmp_path: Path) -
         run.process.stdin.close()
         assert await run.ended() == 3
         assert run.out.splitlines() == ["pod/web-1", "pod/web-1", "one", "pod/web-1", "two"]
-        assert here.world.servers[0].logins == 3
+        await here.world.servers[0].logged_in(3)
         assert here.left() == []
 
 

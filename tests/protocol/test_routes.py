@@ -20,6 +20,7 @@ from app.profiles.model import (
     NetworkHop,
     Profile,
     ProxyHop,
+    SignIn,
     SshHop,
 )
 from app.routes import direct
@@ -218,13 +219,12 @@ def test_hops_of_a_profile() -> None:
     assert hops(BastionHop("/subscriptions/x/bastionHosts/hub")) == ("hub (Bastion)",)
 
 
-def test_a_way_in_that_is_not_built_yet_is_said_and_never_left_out() -> None:
+def test_a_way_in_that_the_sign_in_cannot_open_is_said_and_never_left_out() -> None:
     hop = SshHop(("jump",), entra_certificate=True)
     with pytest.raises(SignInError) as caught:
-        build_hops(Profile("p", KubeconfigCluster(Path("x")), via=(hop,)))
-    assert (caught.value.code, int(caught.value.exit_code)) == ("JD-SIGN-IN-NOT-BUILT", 4)
-    assert not caught.value.transient and caught.value.hint
-    assert "entra-certificate" in caught.value.title
+        build_hops(Profile("p", KubeconfigCluster(Path("x")), via=(hop,), sign_in=SignIn("azure-cli")))
+    assert (caught.value.code, int(caught.value.exit_code)) == ("JD-SIGN-IN-CERTIFICATE", 4)
+    assert not caught.value.transient and "entra-certificate" in caught.value.detail and caught.value.hint
 
 
 async def test_what_a_server_says_first_is_not_lost_when_it_comes_with_the_proxys_answer() -> None:

@@ -173,3 +173,11 @@ def test_only_the_id_of_a_location_counts() -> None:
     for location in ("", "https://arm/x", f"https://arm{AKS}/commandResults/..%2F..%2Fx?"):
         with pytest.raises(JumpdeckError):
             command_id(location, {})
+
+
+async def test_neither_token_nor_command_stand_in_a_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(0)
+    async with commands(tmp_path, cluster(aadProfile={"managed": True})) as (server, command, identity):
+        await command.run("kubectl create secret generic x --from-literal=p=sentinel-literal")
+        assert identity.sentinel in sent(server)["clusterToken"]
+    assert identity.sentinel not in caplog.text and "sentinel-literal" not in caplog.text

@@ -59,7 +59,7 @@ async def test_a_named_key_logs_in(tmp_path: Path, home: Path, kind: str) -> Non
         server.authorize(key)
         login = await at(server, hop(key=key), home)
         assert login.method == f"key {kind.upper()} {fingerprint(key)}"
-        assert server.logins == 1
+        await server.logged_in(1)
         assert login.prompt_seconds == 0 and not login.asking
 
 

@@ -63,7 +63,7 @@ async def test_a_cut_link_comes_back_and_nothing_is_lost(tmp_path: Path, fault: 
         await reach(session, is_up, BACK_LIMIT)
         world.write(5)
         await reading.complete()
-        assert world.servers[0].logins == 2
+        await world.servers[0].logged_in(2)
 
 
 async def test_a_server_that_was_away_is_found_within_five_seconds(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ async def test_one_doubt_finds_a_frozen_link_for_all_who_share_it(tmp_path: Path
         world.chaos[0].heal()
         for session in sessions:
             await reach(session, is_up, BACK_LIMIT)
-        assert world.servers[0].logins == 2
+        await world.servers[0].logged_in(2)
 
 
 async def test_a_slow_link_stays_up(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ async def test_a_slow_link_stays_up(tmp_path: Path) -> None:
         session.verify_now()
         await reading.complete()
         assert is_up(session.state)
-        assert world.servers[0].logins == 1
+        await world.servers[0].logged_in(1)
 
 
 async def test_an_api_server_that_fails_costs_no_second_login(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ async def test_an_api_server_that_fails_costs_no_second_login(tmp_path: Path) ->
         await reach(session, is_up, BACK_LIMIT)
         world.write(3)
         await reading.complete()
-        assert world.servers[0].logins == 1
+        await world.servers[0].logged_in(1)
 
 
 async def test_an_inner_server_that_is_away_costs_the_outer_one_a_single_login(tmp_path: Path) -> None:
@@ -151,12 +151,14 @@ async def test_an_inner_server_that_is_away_costs_the_outer_one_a_single_login(t
         assert [hop.state for hop in session.hop_states()][:1] == [StepState.DONE]
         await world.servers[1].start()
         await reach(session, is_up, BACK_LIMIT)
-        assert (world.servers[0].logins, world.servers[1].logins) == (1, 1)
+        await world.servers[0].logged_in(1)
+        await world.servers[1].logged_in(1)
         await world.servers[1].stop()
         await reach(session, lambda state: is_lost(state) and state.tries > 1)
         await world.servers[1].start()
         await reach(session, is_up, BACK_LIMIT)
-        assert (world.servers[0].logins, world.servers[1].logins) == (1, 2)
+        await world.servers[0].logged_in(1)
+        await world.servers[1].logged_in(2)
 
 
 async def test_a_denied_login_is_tried_exactly_once(tmp_path: Path) -> None:
@@ -190,7 +192,8 @@ async def test_the_second_server_serves_when_the_first_is_killed(tmp_path: Path)
     async with ssh_world(tmp_path, servers=2) as world:
         session = world.session(world.profile(via=[world.hop(*(chaos.port for chaos in world.chaos))]))
         await reach(session, is_up)
-        assert [server.logins for server in world.servers] == [1, 0]
+        await world.servers[0].logged_in(1)
+        assert world.servers[1].logins == 0
         reading = Reading(world, session)
         world.write(5)
         await world.servers[0].stop()
@@ -198,7 +201,7 @@ async def test_the_second_server_serves_when_the_first_is_killed(tmp_path: Path)
         await reach(session, is_up, 10.0)
         world.write(5)
         await reading.complete()
-        assert world.servers[1].logins == 1
+        await world.servers[1].logged_in(1)
 
 
 async def test_the_second_servers_key_never_passes_as_the_firsts(tmp_path: Path) -> None:
@@ -225,14 +228,16 @@ async def test_six_profiles_behind_one_jump_box_ask_once_and_log_in_once(tmp_pat
         for session in sessions:
             await reach(session, is_up)
         assert len(asker.asked) == 1
-        assert (world.servers[0].logins, world.chaos[0].accepted) == (1, 1)
+        await world.servers[0].logged_in(1)
+        assert world.chaos[0].accepted == 1
         await asyncio.gather(*(session.aclose() for session in sessions[1:]))
         sessions[0].verify_now()
         await sessions[0].wait_up()
         reading = Reading(world, sessions[0])
         world.write(3)
         await reading.complete()
-        assert (world.servers[0].logins, world.chaos[0].accepted) == (1, 1)
+        await world.servers[0].logged_in(1)
+        assert world.chaos[0].accepted == 1
 
 
 async def test_all_who_wait_for_one_answer_stand_there_and_hold_up_nobody_else(tmp_path: Path) -> None:
@@ -252,7 +257,8 @@ async def test_all_who_wait_for_one_answer_stand_there_and_hold_up_nobody_else(t
         asker.typed.set()
         for session in (*waiting, late):
             await reach(session, is_up)
-        assert (asker.most, len(asker.asked), world.servers[0].logins) == (1, 1, 1)
+        assert (asker.most, len(asker.asked)) == (1, 1)
+        await world.servers[0].logged_in(1)
 
 
 async def test_a_try_under_way_begins_anew_when_the_network_changes(tmp_path: Path) -> None:
@@ -290,7 +296,8 @@ async def test_an_unknown_server_is_asked_about_once_and_then_known(tmp_path: Pa
         sessions = [world.session(world.profile(f"p{number}", via=via), asker=asker) for number in range(3)]
         for session in sessions:
             await reach(session, is_up)
-        assert (len(asker.asked), server.logins) == (1, 1)
+        assert len(asker.asked) == 1
+        await server.logged_in(1)
 
 
 async def test_a_port_that_closes_before_ssh_starts_is_given_up(tmp_path: Path) -> None:

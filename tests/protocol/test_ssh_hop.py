@@ -74,7 +74,8 @@ async def test_three_servers_in_a_chain_with_a_key_type_each_and_no_listening_so
         assert [state.note.partition(", ")[2].split()[1] for state in states] == ["ED25519", "ECDSA", "RSA"]
         assert states[-1].received >= 13 <= states[-1].sent < states[0].sent
         assert all(state.round_trip is not None and state.round_trip > 0 for state in states)
-        assert [server.logins for server in (one, two, three)] == [1, 1, 1]
+        for server in one, two, three:
+            await server.logged_in(1)
 
 
 async def test_an_unknown_key_is_asked_about_and_trusted_once(tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ async def test_an_unknown_key_is_asked_about_and_trusted_once(tmp_path: Path) ->
         (question,) = asker.asked
         assert question.fingerprint == server.fingerprint  # type: ignore[attr-defined]
         assert question.address == f"127.0.0.1:{server.port}"  # type: ignore[attr-defined]
-        assert server.logins == 2
+        await server.logged_in(2)
 
 
 @pytest.mark.parametrize("policy", ["ask", "strict"])

@@ -23,7 +23,7 @@ async def test_a_refusal_behind_a_jump_box_ends_a_command_after_three_tries(tmp_
         environment = configure(world, world.known_hosts.read_text(), world.servers[0].port, world.chaos[1].port)
         done = await jumpdeck("pods", "p", "--no-input", "--connect-timeout", PATIENCE, **environment)
         assert (done.code, "JD-SSH-TARGET" in done.err) == (5, True), done.err
-        assert world.servers[0].logins == 1
+        await world.servers[0].logged_in(1)
 
 
 async def test_an_inner_server_with_another_key_is_named_with_the_way_to_it(tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ async def test_six_routes_are_one_question_and_one_login(tmp_path: Path) -> None
             transport, stream = await keep(route.dialer, port)
             transport.write(b"x")
             assert await stream.until(1) == b"x"
-        assert (len(asker.asked), server.logins) == (1, 1)
+        assert len(asker.asked) == 1
+        await server.logged_in(1)
         assert "shared by 6 routes" in routes[0].hop_states()[0].note
         dialer = routes[0].dialer
         for route in routes[:5]:
@@ -68,7 +69,7 @@ async def test_a_refused_login_is_one_try_for_all_who_began_before_it(tmp_path: 
         await server.logged("Connection closed by authenticating", times=2)
         server.authorize(ground.key)
         async with ground.route(hop):
-            assert server.logins == 1
+            await server.logged_in(1)
 
 
 async def test_the_second_hop_differs_and_the_first_is_shared(tmp_path: Path) -> None:
@@ -78,7 +79,8 @@ async def test_the_second_hop_differs_and_the_first_is_shared(tmp_path: Path) ->
         async with ground.route(first, ground.hop(one.port)) as left:
             async with ground.route(first, ground.hop(two.port)) as right:
                 assert left.dialer is not right.dialer
-                assert [server.logins for server in (hub, one, two)] == [1, 1, 1]
+                for server in hub, one, two:
+                    await server.logged_in(1)
             await left.verify(WAIT)
 
 
@@ -89,8 +91,7 @@ async def test_the_same_address_in_another_network_is_another_server(tmp_path: P
         async with AsyncExitStack() as stack:
             for network, logins in (("A", 1), ("B", 2), ("A", 2)):
                 await stack.enter_async_context(ground.route(NetworkHop(network), jump))
-                await server.until(lambda each, wanted=logins: each.logins >= wanted)
-                assert server.logins == logins
+                await server.logged_in(logins)
 
 
 async def test_a_lost_connection_is_dropped_and_the_next_opening_makes_a_new_one(tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ async def test_a_lost_connection_is_dropped_and_the_next_opening_makes_a_new_one
             async with ground.route(hop) as new:
                 await new.verify(WAIT)
                 assert new.dialer is not old.dialer
-                assert server.logins == 2
+                await server.logged_in(2)
                 with pytest.raises(RouteError):
                     await old.verify(WAIT)
             await old.aclose()

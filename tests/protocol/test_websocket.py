@@ -12,8 +12,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from app.routes.websocket import Closed, NotAWebSocket, Refused, WebSocket
+from app.routes.websocket import Closed, NotAWebSocket
 from app.routes.websocket_frames import Op
+from app.routes.websocket_handshake import Handshake, Refused
 from tests.tls_servers import authority, raw_server, server_context, server_pair
 from tests.unit.test_websocket_frames import served, unmasked
 
@@ -61,8 +62,8 @@ def good(key: str) -> bytes:
 
 
 @asynccontextmanager
-async def peer(script: Script, *, tls: bool = False) -> AsyncIterator[tuple[WebSocket, list[str]]]:
-    """A WebSocket that is connected with a server that runs `script` after the request."""
+async def peer(script: Script, *, tls: bool = False) -> AsyncIterator[tuple[Handshake, list[str]]]:
+    """A handshake that is connected with a server that runs `script` after the request."""
     requests: list[str] = []
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -74,15 +75,15 @@ async def peer(script: Script, *, tls: bool = False) -> AsyncIterator[tuple[WebS
 
     async with raw_server(talk, server_context(server_pair()) if tls else None) as port:
         trust = ssl.create_default_context(cadata=authority().pem.decode()) if tls else None
-        socket = WebSocket()
+        shake = Handshake()
         await asyncio.get_running_loop().create_connection(
-            lambda: socket, "127.0.0.1", port, ssl=trust, server_hostname="api.test" if tls else None
+            lambda: shake, "127.0.0.1", port, ssl=trust, server_hostname="api.test" if tls else None
         )
         try:
             async with asyncio.timeout(WAIT):
-                yield socket, requests
+                yield shake, requests
         finally:
-            socket.abort()
+            shake.abort()
 
 
 def says(*parts: bytes | Callable[[str], bytes], stay: bool = True) -> Script:
@@ -124,9 +125,9 @@ def _whole(held: bytes) -> int:
 
 @pytest.mark.parametrize("tls", [False, True])
 async def test_bytes_there_and_back(tls: bool) -> None:
-    async with peer(echo, tls=tls) as (socket, requests):
-        agreed = await socket.agree("localhost:1", "/webtunnelv2/t?X-Node-Id=n")
-        assert agreed.notes == ()
+    async with peer(echo, tls=tls) as (shake, requests):
+        socket = await shake.agree("localhost:1", "/webtunnelv2/t?X-Node-Id=n")
+        assert socket.notes == ()
         kept = Kept()
         socket.attach(kept)
         data = bytes(range(256)) * 1000
@@ -154,18 +155,18 @@ async def test_bytes_there_and_back(tls: bool) -> None:
     ],
 )  # fmt: skip
 async def test_status_101_alone_is_agreement(head: bytes, notes: int) -> None:
-    async with peer(says(head, served(b"SSH-2.0-x\r\n", reserved=0x40))) as (socket, _):
-        agreed = await socket.agree("h", "/")
-        assert len(agreed.notes) == notes
+    async with peer(says(head, served(b"SSH-2.0-x\r\n", reserved=0x40))) as (shake, _):
+        socket = await shake.agree("h", "/")
+        assert len(socket.notes) == notes
         kept = Kept()
         socket.attach(kept)
         await kept.until(lambda: len(kept.data) == 11)
 
 
 async def test_a_proof_that_is_there_must_be_right() -> None:
-    async with peer(says(lambda _: good("another key"))) as (socket, _):
+    async with peer(says(lambda _: good("another key"))) as (shake, _):
         with pytest.raises(Refused) as caught:
-            await socket.agree("h", "/")
+            await shake.agree("h", "/")
         assert caught.value.status == 101
 
 
@@ -179,22 +180,22 @@ async def test_a_proof_that_is_there_must_be_right() -> None:
     ],
 )
 async def test_anything_else_is_a_refusal(answer: bytes, status: int, body: bytes) -> None:
-    async with peer(says(answer)) as (socket, _):
+    async with peer(says(answer)) as (shake, _):
         with pytest.raises(Refused) as caught:
-            await socket.agree("h", "/")
+            await shake.agree("h", "/")
         assert (caught.value.status, caught.value.body) == (status, body)
 
 
 async def test_a_head_without_end_is_a_refusal() -> None:
-    async with peer(says(b"HTTP/1.1 101 X\r\n" + b"X-Y: z\r\n" * 10_000)) as (socket, _):
+    async with peer(says(b"HTTP/1.1 101 X\r\n" + b"X-Y: z\r\n" * 10_000)) as (shake, _):
         with pytest.raises(Refused):
-            await socket.agree("h", "/")
+            await shake.agree("h", "/")
 
 
 async def test_a_server_that_closes_without_an_answer() -> None:
-    async with peer(says(stay=False)) as (socket, _):
+    async with peer(says(stay=False)) as (shake, _):
         with pytest.raises(OSError):
-            await socket.agree("h", "/")
+            await shake.agree("h", "/")
 
 
 @pytest.mark.parametrize("parts", [
@@ -203,8 +204,8 @@ async def test_a_server_that_closes_without_an_answer() -> None:
     (lambda key: good(key) + b"HT", b"TP/1.1 400 Bad", b" Request\r\n\r\n"),
 ])  # fmt: skip
 async def test_http_as_first_bytes_is_no_stream(parts: tuple[bytes | Callable[[str], bytes], ...]) -> None:
-    async with peer(says(*parts)) as (socket, _):
-        await socket.agree("h", "/")
+    async with peer(says(*parts)) as (shake, _):
+        socket = await shake.agree("h", "/")
         await socket.first
         assert not socket.spoke
         assert isinstance(socket.end, NotAWebSocket)
@@ -214,8 +215,8 @@ async def test_http_as_first_bytes_is_no_stream(parts: tuple[bytes | Callable[[s
 async def test_http_later_is_what_the_target_says() -> None:
     """A frame's head and its payload in two pieces: the payload is not taken for an answer of the gateway."""
     whole = served(b"HTTP/1.1 200 OK\r\n\r\n")
-    async with peer(says(lambda key: good(key) + whole[:2])) as (socket, _):
-        await socket.agree("h", "/")
+    async with peer(says(lambda key: good(key) + whole[:2])) as (shake, _):
+        socket = await shake.agree("h", "/")
         kept = Kept()
         socket.attach(kept)
         socket.data_received(whole[2:])
@@ -234,8 +235,8 @@ async def test_http_later_is_what_the_target_says() -> None:
     ],
 )
 async def test_how_a_stream_ends(frame: bytes, code: int | None) -> None:
-    async with peer(says(good, served(b"last words") + frame)) as (socket, _):
-        await socket.agree("h", "/")
+    async with peer(says(good, served(b"last words") + frame)) as (shake, _):
+        socket = await shake.agree("h", "/")
         kept = Kept()
         socket.attach(kept)
         exc = await kept.end
@@ -245,8 +246,8 @@ async def test_how_a_stream_ends(frame: bytes, code: int | None) -> None:
 
 
 async def test_an_end_without_close_is_an_error() -> None:
-    async with peer(says(good, served(b"half")[:-2], stay=False)) as (socket, _):
-        await socket.agree("h", "/")
+    async with peer(says(good, served(b"half")[:-2], stay=False)) as (shake, _):
+        socket = await shake.agree("h", "/")
         kept = Kept()
         socket.attach(kept)
         assert isinstance(await kept.end, ConnectionResetError)
@@ -260,8 +261,8 @@ async def test_pings_are_answered() -> None:
         writer.write(good(key) + served(b"are you there", Op.PING) + served(b"", Op.PONG))
         answers.set_result(await reader.readexactly(6 + 13))
 
-    async with peer(script) as (socket, _):
-        await socket.agree("h", "/")
+    async with peer(script) as (shake, _):
+        socket = await shake.agree("h", "/")
         assert unmasked(await answers) == [(Op.PONG, True, b"are you there")]
         assert not socket.spoke
 
@@ -279,19 +280,19 @@ async def test_bytes_wait_while_nobody_reads_and_the_server_is_held_back() -> No
         writer.write(served(b"", Op.CLOSE))
         await reader.read(100)
 
-    async with peer(script) as (socket, _):
-        await socket.agree("h", "/")
+    async with peer(script) as (shake, _):
+        socket = await shake.agree("h", "/")
         kept = Kept()
         socket.attach(kept)
         await kept.until(lambda: bool(kept.data))
-        socket.pause_reading()
+        socket.read_on(False)
         before = -1
         while before != written:  # until the server's own buffers are full
             before = written
             await asyncio.wait({kept.end}, timeout=0.2)
         assert written < size
         had = len(kept.data)
-        socket.resume_reading()
+        socket.read_on(True)
         assert await kept.end is None
         assert had < len(kept.data) == size
 
@@ -301,8 +302,8 @@ async def test_a_server_that_takes_nothing_pauses_the_writer() -> None:
         writer.write(good(key))
         await asyncio.Event().wait()
 
-    async with peer(script) as (socket, _):
-        await socket.agree("h", "/")
+    async with peer(script) as (shake, _):
+        socket = await shake.agree("h", "/")
         kept = Kept()
         socket.attach(kept)
         while True not in kept.fulls:
@@ -314,8 +315,8 @@ async def test_a_server_that_takes_nothing_pauses_the_writer() -> None:
 
 
 async def test_a_server_that_ignores_our_close_is_dropped() -> None:
-    async with peer(says(good)) as (socket, _):
-        await socket.agree("h", "/")
+    async with peer(says(good)) as (shake, _):
+        socket = await shake.agree("h", "/")
         kept = Kept()
         socket.attach(kept)
         socket.close()
@@ -324,6 +325,6 @@ async def test_a_server_that_ignores_our_close_is_dropped() -> None:
 
 
 async def test_a_path_with_a_line_end_is_not_sent() -> None:
-    async with peer(says(good)) as (socket, _):
+    async with peer(says(good)) as (shake, _):
         with pytest.raises(ValueError):
-            await socket.agree("h", "/x\r\nEvil: yes")
+            await shake.agree("h", "/x\r\nEvil: yes")

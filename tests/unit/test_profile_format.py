@@ -162,6 +162,8 @@ GOLDEN = [
     (CLUSTER + 'via = [{ ssh = "a" }, { network = "n" }]', "via[1]: a network to be on comes before the hops that go through it", "Move it to the front."),
     (CLUSTER + 'via = [{ proxy = "proxy:3128" }]', "via.proxy: a URL that begins with http:// or https:// is expected", ""),
     (CLUSTER + f'via = [{{ bastion = "{HUB}" }}]', "via: a Bastion without target goes straight to an AKS cluster", "Add target, or make it the last hop."),
+    (CLUSTER + f'via = [{{ bastion = "{HUB}", target = ["{JUMP}", "10.0.0.4"] }}, {{ ssh = "jump" }}]', "via[0].target: ids and addresses stand side by side", "Name all of them by their ids."),
+    (CLUSTER + f'via = [{{ bastion = "{HUB}", target = "10.0.0.4", jit = {{ hours = 1 }} }}, {{ ssh = "jump" }}]', "via[0].jit: just-in-time access needs the VM's id, not its address", "Write the id"),
     (CLUSTER + f'via = [{{ bastion = "{HUB}", target = "{JUMP}" }}]', "via: a Bastion with a target is followed by an SSH hop on that VM", "Add { ssh"),
     (CLUSTER + "via = [{ command-invoke = true }]", "via: command-invoke needs an AKS cluster", "Write cluster = { aks"),
     (AKS_LINE + 'via = [{ proxy = "http://p" }, { command-invoke = true }]', "via[1]: command-invoke stands alone: it has no network path", "Remove the other hops."),

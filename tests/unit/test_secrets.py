@@ -183,6 +183,15 @@ async def test_a_refused_secret_is_never_sent_again_in_this_process() -> None:
     assert await secrets.get(ITEM) == Secret("renewed")
 
 
+async def test_a_labs_secret_is_given_again_after_a_fault_that_refused_it() -> None:
+    store = FakeStore(asks=False)
+    store.held[NAME] = Secret("practice")
+    secrets = source(None, store)
+    await secrets.get(ITEM)
+    secrets.refused(ITEM)
+    assert await secrets.get(ITEM) == Secret("practice")
+
+
 async def test_a_secret_kept_just_now_leaves_the_store_when_it_is_refused() -> None:
     store = FakeStore()
     secrets = source(NotingAsker(["wrong"], keep=True), store)
