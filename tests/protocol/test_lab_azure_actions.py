@@ -56,8 +56,8 @@ async def kubectl(path: Path, *words: str) -> tuple[int, str]:
     return process.returncode, (out + err).decode()
 
 
-@pytest.mark.peers("kubectl")
 async def test_kubectl_gets_in_with_a_token_of_entra_until_it_expires(portal: Portal, tmp_path: Path) -> None:
+    require("kubectl")
     good = write_config(portal, tmp_path / "good", portal.token(AKS_SCOPE))
     assert await kubectl(good, "get", "pods", "-o", "name") == (0, "pod/web\n")
     assert UPN in (await kubectl(good, "auth", "whoami"))[1]
@@ -79,8 +79,8 @@ SAID = (
 )  # fmt: skip
 
 
-@pytest.mark.peers("kubectl")
 async def test_the_kubectl_of_a_command_says_what_kubectl_says(tmp_path: Path) -> None:
+    require("kubectl")
     async with Lab.open(seed=3) as lab:
         portal = Portal(lab)
         lab.azure.invoke.start_delay = 0.01
@@ -97,8 +97,8 @@ def _ageless(text: str) -> list[list[str]]:
     return [re.sub(r"\b\d+[smhd](\d+[smh])?\b", "AGE", line).split() for line in text.splitlines()]
 
 
-@pytest.mark.peers("kubectl")
 async def test_json_of_a_command_is_that_of_kubectl(portal: Portal, tmp_path: Path) -> None:
+    require("kubectl")
     config = write_config(portal, tmp_path / "config", portal.token(AKS_SCOPE))
     for words in (("get", "pods", "-A", "-o", "json"), ("get", "pod", "web", "-ojson"), ("get", "ns", "-o", "json")):
         ours = await portal.invoke(f"kubectl {' '.join(words)}")

@@ -55,9 +55,9 @@ async def test_each_opens_and_leaves_no_token_behind(portal: Portal, tmp_path: P
     assert secret_lines(tmp_path, "eyJ", "aztoken=", "webtunnelv2/") == []
 
 
-@pytest.mark.peers("kubectl")
 @pytest.mark.parametrize("profile", PROFILES)
 async def test_kubectl_runs_through_each(portal: Portal, tmp_path: Path, profile: str) -> None:
+    require("kubectl")
     require("kubectl")
     words = ("exec", profile, "--no-input", "--", "kubectl", "get", "pods", "-o", "name")
     done = await run(*words, **where(portal, tmp_path))
