@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from app.cluster.api import ApiClient
     from app.cluster.invoke import InvokeReader
     from app.cluster.reader import ClusterReader
-    from app.dialer import Dialer
     from app.profiles.model import Profile
 
 END_LIMIT = 2.0
@@ -85,11 +84,6 @@ class Session:
     def state(self) -> SessionState:
         """How it stands now."""
         return self._board.state
-
-    @property
-    def dialer(self) -> Dialer:
-        """Dials through the route of the moment; fails (transient) while there is none. The same object for life."""
-        return self._route
 
     @property
     def reader(self) -> ClusterReader | InvokeReader:

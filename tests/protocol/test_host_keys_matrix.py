@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from app.dialer import Dialer
 from app.profiles.model import SshHop
 from app.routes.context import RouteContext
 from app.routes.direct import DirectDialer
@@ -118,7 +119,7 @@ class Dial(SshDial):
 
     name = ""
 
-    def alias(self, server: Endpoint) -> str:
+    def alias(self, server: Endpoint, through: Dialer) -> str:
         return self.name
 
 

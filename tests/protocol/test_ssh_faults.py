@@ -12,6 +12,7 @@ import pytest
 
 from app.errors import JumpdeckError, Recovery
 from app.profiles.store import ProfileBook
+from app.routes.host_keys import HostKeys
 from app.rows import SessionPhase, StepState
 from app.session_route import RouteGround
 from app.session_states import is_asking
@@ -223,7 +224,7 @@ async def test_six_profiles_behind_one_jump_box_ask_once_and_log_in_once(tmp_pat
         world.servers[0].authorize(key)
         asker = FakeAsker(["open sesame"])
         via = [world.hop(world.chaos[0].port, key=key)]
-        world.ground = RouteGround(asker, host_keys=world.ground.context(None).host_keys)
+        world.ground = RouteGround(asker, host_keys=HostKeys(own=world.known_hosts, others=()))
         sessions = [world.session(world.profile(f"p{number}", via=via), asker=asker) for number in range(6)]
         for session in sessions:
             await reach(session, is_up)
