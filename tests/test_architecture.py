@@ -15,8 +15,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted(path for folder in ("app", "screens", "widgets") for path in (ROOT / folder).rglob("*.py"))
 HEAVY = {
-    "aiohttp", "asyncssh", "azure", "bcrypt", "cryptography", "keyring", "kubernetes", "rich", "textual", "tomlkit",
-    "truststore", "yaml",
+    "aiohttp", "asyncssh", "azure", "bcrypt", "cryptography", "keyring", "kubernetes", "msal", "requests", "rich",
+    "textual", "tomlkit", "truststore", "yaml",
 }  # fmt: skip
 
 
