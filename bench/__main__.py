@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 
-GOALS = ("P-1", "P-2", "P-3", "P-4", "P-8", "P-9", "P-10", "P-11", "P-12")
+GOALS = ("P-1", "P-2", "P-3", "P-4", "P-8", "P-9", "P-10", "P-11", "P-12", "P-13", "P-14", "P-15")
 
 
 def main() -> None:

@@ -2,15 +2,19 @@
 
 `python -m bench.byte_server` prints one line `ready PORT` and serves until its standard input ends. The first line of
 a connection says what it is for: `down N` sends N bytes, `up N` takes N bytes and answers `.`, `echo` sends every
-byte back, `web` answers each request line with a head and a body in two writes, as HTTP servers do.
+byte back, `web` answers each request line with a head and a body in two writes, as HTTP servers do. With
+`--tls FOLDER` it speaks TLS (server.pem and server.key of that folder).
 """
 
 from __future__ import annotations
 
+import argparse
 import socket
+import ssl
 import sys
 import threading
 import time
+from pathlib import Path
 
 BLOCK = bytes(1 << 20)
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 512\r\n\r\n"
@@ -19,9 +23,19 @@ PAUSE = 0.001
 """Seconds between head and body of a small answer: a server makes the body while the head is on its way."""
 
 
+def begin(plain: socket.socket, context: ssl.SSLContext | None) -> None:
+    """Serve one connection, with TLS if asked for."""
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    try:
+        connection = plain if context is None else context.wrap_socket(plain, server_side=True)
+    except OSError:
+        plain.close()
+        return
+    serve(connection)
+
+
 def serve(connection: socket.socket) -> None:
     """Do what the first line asks, until the client goes."""
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     reader = connection.makefile("rb")
     try:
         what, _, count = reader.readline().decode().strip().partition(" ")
@@ -51,6 +65,13 @@ def serve(connection: socket.socket) -> None:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tls", type=Path)
+    folder = parser.parse_args().tls
+    context = None
+    if folder:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(folder / "server.pem", folder / "server.key")
     listener = socket.create_server(("127.0.0.1", 0), backlog=64)
     sys.stdout.write(f"ready {listener.getsockname()[1]}\n")
     sys.stdout.flush()
@@ -58,7 +79,7 @@ def main() -> None:
     def accept() -> None:
         while True:
             connection, _ = listener.accept()
-            threading.Thread(target=serve, args=(connection,), daemon=True).start()
+            threading.Thread(target=begin, args=(connection, context), daemon=True).start()
 
     threading.Thread(target=accept, daemon=True).start()
     sys.stdin.read()

@@ -168,7 +168,7 @@ class Count(asyncio.BufferedProtocol):
         self.came: asyncio.Future[None] | None = None
         self.writable = asyncio.Event()
         self.writable.set()
-        self._buffer = bytearray(1 << 18)
+        self._buffer = memoryview(bytearray(1 << 18))  # asyncio's TLS takes slices of it
 
     def expect(self, count: int) -> asyncio.Future[None]:
         """Resolves when `count` more bytes have come."""
@@ -176,7 +176,7 @@ class Count(asyncio.BufferedProtocol):
         self.came = asyncio.get_running_loop().create_future()
         return self.came
 
-    def get_buffer(self, sizehint: int) -> bytearray:
+    def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:

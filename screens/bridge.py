@@ -160,11 +160,13 @@ class Feed:
         async def deliver(batch: LogBatch) -> None:
             ring.append(batch)
 
+        known = (each.container_id for each in pod.containers if each.name == container)
         request = LogRequest(
             pod.namespace,
             pod.name,
             container,
             pod_uid=pod.uid,
+            instance=next(known, ""),
             follow=not previous,
             previous=previous,
             tail=None if previous else FIRST_LINES,

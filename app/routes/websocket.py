@@ -24,6 +24,10 @@ from app.text import prose
 
 WRITE_HIGH = 256 << 10
 """Bytes waiting to be sent at which the writer is told to pause; it resumes at a quarter."""
+FLUSH_AT = 64 << 10
+"""Bytes of one turn of the loop that go out at once: a writer hears that it must pause while it still writes."""
+INBOX = 128 << 10
+"""Bytes taken at once."""
 CLOSE_WAIT = 1.0
 """Seconds for the server's own CLOSE after ours, before the connection is dropped; nobody waits for it."""
 FLUSH_LIMIT = 3.0
@@ -62,12 +66,30 @@ class Sink(Protocol):
         """More bytes than wanted wait to be sent, or no longer so."""
 
 
-class WebSocket(asyncio.Protocol):
+class _Inbox(asyncio.BufferedProtocol):
+    """Takes what comes in a buffer of its own: asyncio's TLS else allots its largest piece anew for each record."""
+
+    def __init__(self) -> None:
+        self._inbox = memoryview(bytearray(INBOX))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._inbox
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.feed(self._inbox[:nbytes])
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Take bytes, which are the caller's again afterwards."""
+        raise NotImplementedError
+
+
+class WebSocket(_Inbox):
     """One that was agreed on. Until a sink is attached, bytes wait here, and soon the server waits too."""
 
     def __init__(
         self, transport: asyncio.Transport, *, frame_size: int = FRAME_SIZE, notes: tuple[str, ...] = ()
     ) -> None:
+        super().__init__()
         self.notes = notes
         """What was wrong with the handshake and was let pass; cleaned text."""
         self._transport, self._frame_size = transport, min(max(frame_size, 1), FRAME_SIZE_MAX)
@@ -83,6 +105,7 @@ class WebSocket(asyncio.Protocol):
         self._end: tuple[Exception | None] | None = None
         """How the stream ended, once it has; told after the bytes before it."""
         self._pending: list[bytes] = []
+        self._pending_size = 0
         self._sent = 0
         self._closing_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -93,12 +116,12 @@ class WebSocket(asyncio.Protocol):
 
     # -- asyncio's side ------------------------------------------------------------------------------------------------
 
-    def data_received(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         if self._opening is not None:
-            data = self._opening = self._opening + data
-            if data[:5] == _HTTP[: len(data)]:
-                if len(data) >= 5 and (b"\n" in data or len(data) > _LINE_LIMIT):
-                    self._not_a_websocket(data)
+            data = opening = self._opening = self._opening + data
+            if opening[:5] == _HTTP[: len(opening)]:
+                if len(opening) >= 5 and (b"\n" in opening or len(opening) > _LINE_LIMIT):
+                    self._not_a_websocket(opening)
                 return
             self._opening = None
         for op, payload in self._reader.feed(data):
@@ -149,15 +172,18 @@ class WebSocket(asyncio.Protocol):
     @property
     def unsent(self) -> int:
         """Bytes that wait to be sent."""
-        return sum(map(len, self._pending)) + self._transport.get_write_buffer_size()
+        return self._pending_size + self._transport.get_write_buffer_size()
 
     def send(self, data: bytes) -> None:
-        """Send bytes of the stream; those of one turn of the loop go out together."""
+        """Send bytes of the stream; those of one turn of the loop go out together, unless they are many."""
         if self._closing or self._over or not data:
             return
         if not self._pending:
             self._loop.call_soon(self._flush)
         self._pending.append(data)
+        self._pending_size += len(data)
+        if self._pending_size >= FLUSH_AT:
+            self._flush()
         if self._sent < MUCH <= self._sent + len(data):
             self._loop.run_in_executor(None, quicken)
         self._sent += len(data)
@@ -179,13 +205,13 @@ class WebSocket(asyncio.Protocol):
     def abort(self) -> None:
         """Drop the connection."""
         self._closing = True
-        self._pending.clear()
+        self._pending, self._pending_size = [], 0
         if self._timer is not None:
             self._timer.cancel()
         self._transport.abort()
 
     def _flush(self) -> None:
-        data, self._pending = b"".join(self._pending), []
+        data, self._pending, self._pending_size = b"".join(self._pending), [], 0
         if data and not self._over and not self._closing:
             self._transport.write(frames(data, self._frame_size))
 

@@ -114,13 +114,14 @@ class FrameReader:
         self.reserved = False
         """Whether a frame had reserved bits set, though nothing was agreed on."""
 
-    def feed(self, data: bytes) -> list[Event]:
-        """What is in `data`; bytes of neighbouring frames are joined."""
+    def feed(self, data: bytes | memoryview) -> list[Event]:
+        """What is in `data`, which is not kept; bytes of neighbouring frames are joined."""
         if self._held:
             data, self._held = self._held + data, b""
         events: list[Event] = []
         pieces: list[memoryview] = []
-        at, size, view = 0, len(data), memoryview(data)
+        view = memoryview(data)
+        at, size = 0, len(view)
         while at < size and not self.ended:
             if self._left:
                 piece = view[at : at + self._left]
@@ -128,9 +129,9 @@ class FrameReader:
                 at += len(piece)
                 pieces.append(piece)
                 continue
-            event, taken = self._frame(data, at)
+            event, taken = self._frame(view, at)
             if not taken:
-                self._held = data[at:]
+                self._held = bytes(view[at:])
                 break
             at += taken
             if event is not None:
@@ -139,7 +140,7 @@ class FrameReader:
         _flush(pieces, events)
         return events
 
-    def _frame(self, data: bytes, at: int) -> tuple[Event | None, int]:
+    def _frame(self, data: memoryview, at: int) -> tuple[Event | None, int]:
         """The head of a data frame, or a whole control frame: what it tells, and how many bytes it has; 0: too few."""
         if len(data) - at < 2:
             return None, 0
@@ -168,13 +169,13 @@ class FrameReader:
             return (Op.EMPTY, b""), head
         return None, head
 
-    def _control(self, data: bytes, at: int, op: Op, length: int) -> tuple[Event | None, int]:
+    def _control(self, data: memoryview, at: int, op: Op, length: int) -> tuple[Event | None, int]:
         if length > CONTROL_MAX:
             return self._broken("a control frame that is too long")
         if len(data) - at < 2 + length:
             return None, 0
         self.ended = op is Op.CLOSE
-        return (op, data[at + 2 : at + 2 + length]), 2 + length
+        return (op, bytes(data[at + 2 : at + 2 + length])), 2 + length
 
     def _broken(self, why: str) -> tuple[Event, int]:
         self.ended = True

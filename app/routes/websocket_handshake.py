@@ -65,7 +65,7 @@ class Handshake(asyncio.Protocol):
         if not self._over:
             self._transport.set_protocol(socket)
         if self._held:
-            socket.data_received(bytes(self._held))
+            socket.feed(bytes(self._held))
         if self._over:
             socket.connection_lost(self._lost)
         return socket

@@ -219,7 +219,7 @@ async def test_http_later_is_what_the_target_says() -> None:
         socket = await shake.agree("h", "/")
         kept = Kept()
         socket.attach(kept)
-        socket.data_received(whole[2:])
+        socket.feed(whole[2:])
         await kept.until(lambda: bool(kept.data))
         assert kept.data == whole[2:]
 
@@ -310,6 +310,24 @@ async def test_a_server_that_takes_nothing_pauses_the_writer() -> None:
             socket.send(bytes(1 << 20))
             await asyncio.sleep(0)
         assert socket.unsent > 1 << 18
+        socket.abort()
+        assert await kept.end is None
+
+
+async def test_a_writer_that_does_not_let_the_loop_turn_is_paused_too() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: str) -> None:
+        writer.write(good(key))
+        await asyncio.Event().wait()
+
+    async with peer(script) as (shake, _):
+        socket = await shake.agree("h", "/")
+        kept = Kept()
+        socket.attach(kept)
+        written = 0
+        while True not in kept.fulls and written < 64:
+            socket.send(bytes(1 << 20))
+            written += 1
+        assert True in kept.fulls
         socket.abort()
         assert await kept.end is None
 
