@@ -16,18 +16,20 @@ import sys
 import threading
 from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
 FRAME = 32 << 10
 MANY = 32
 """Frames in one write: a block of bench.byte_server."""
 BINARY = b"\x82"
 PAYLOAD = BINARY + bytes((126,)) + FRAME.to_bytes(2, "big") + bytes(FRAME)
+BLOCK = PAYLOAD * MANY
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 SESSION = json.dumps({"authToken": "a", "websocketToken": "w", "nodeId": "bm9kZQ==", "username": "bench"}).encode()
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(SESSION)
 
 
-def read_head(reader: BufferedReader) -> tuple[str, dict[str, str]]:
+def read_head(reader: BufferedReader[Any]) -> tuple[str, dict[str, str]]:
     """First line and headers of a request; the line is empty at the end."""
     first = reader.readline().decode("latin-1").strip()
     headers: dict[str, str] = {}
@@ -37,7 +39,7 @@ def read_head(reader: BufferedReader) -> tuple[str, dict[str, str]]:
     return first, headers
 
 
-def frame_size(reader: BufferedReader) -> int:
+def frame_size(reader: BufferedReader[Any]) -> int:
     """Bytes of the next frame's payload, after its head and its mask."""
     size = reader.read(2)[1] & 0x7F
     if size >= 126:
@@ -45,7 +47,7 @@ def frame_size(reader: BufferedReader) -> int:
     return size
 
 
-def tunnel(connection: ssl.SSLSocket, reader: BufferedReader) -> None:
+def tunnel(connection: ssl.SSLSocket, reader: BufferedReader[Any]) -> None:
     """Do what the first frame asks, until the client goes."""
     size = frame_size(reader)
     key, data = reader.read(4), reader.read(size)
@@ -54,15 +56,16 @@ def tunnel(connection: ssl.SSLSocket, reader: BufferedReader) -> None:
     left = int(count) - len(more)
     if what == "down":
         while left > 0:
-            connection.sendall(PAYLOAD * min(MANY, -(-left // FRAME)))
+            connection.sendall(BLOCK if left >= MANY * FRAME else PAYLOAD * -(-left // FRAME))
             left -= MANY * FRAME
     else:
+        space = memoryview(bytearray(FRAME))
         while left > 0:
             size = frame_size(reader)
             reader.read(4)
             left -= size
             while size:
-                size -= len(reader.read1(size))
+                size -= reader.readinto1(space[: min(size, FRAME)]) or size
         connection.sendall(BINARY + b"\x01.")
     reader.read(1)
 
