@@ -237,6 +237,8 @@ class SessionState(msgspec.Struct, frozen=True):
     error: JumpdeckError | None = None
     identity: str = ""
     """Whom the cluster sees, when it has been asked."""
+    token_until: float | None = None
+    """POSIX seconds at which the token in use ends, when it says so; most are renewed before that."""
     server_version: str = ""
     cluster: str = ""
     namespace: str = ""

@@ -94,7 +94,7 @@ class Session:
 
     def hop_states(self) -> tuple[HopState, ...]:
         """How every hop stands this moment (bytes, round trip), for a screen that draws them at its own pace."""
-        return self._route.hop_states()
+        return self._route.hop_states() if self.invoke is None else self.invoke.hop_states()
 
     def start(self) -> None:
         """Begin to connect, in a task of this session's own."""
@@ -172,13 +172,22 @@ class Session:
     async def _judge(self, error: JumpdeckError) -> JumpdeckError:
         """After a failure: keep the route when all its connections answer; the error of one that does not says more."""
         try:
-            if error.transient:
+            if error.transient or self._only_signs_in(error):
                 await self._route.verify()
             else:
                 await self._route.aclose()
         except JumpdeckError as lost:
             return lost
         return error
+
+    def _only_signs_in(self, error: JumpdeckError) -> bool:
+        """Whether a new sign-in is all that lacks: streams that are open go on meanwhile, and the client serves again.
+
+        Where the sign-in is Entra's alone: any other credential may have changed with its kubeconfig.
+        """
+        if self.api is None or not self.api.proven or error.recovery is not Recovery.NEEDS_PERSON:
+            return False
+        return error.layer == "sign-in" and not getattr(self.api.access.credentials, "patient", True)
 
     async def _settle(self, error: JumpdeckError) -> None:
         """After a failure: wait for the next try, or for a person."""
@@ -197,10 +206,11 @@ class Session:
         else:
             self._board.move(stuck_phase(error), retry_at=None, **changes)
             await wake.wait()
-            # What was wrong may have been put right: the next try reads the kubeconfig anew.
-            api, self.api, self.access = self.api, None, None
-            if api is not None:
-                await api.aclose()
+            if not self._only_signs_in(error):
+                # What was wrong may have been put right: the next try reads the kubeconfig anew.
+                api, self.api, self.access = self.api, None, None
+                if api is not None:
+                    await api.aclose()
         wake.clear()
 
     async def _connect_and_hold(self) -> None:

@@ -54,10 +54,12 @@ class Liveness:
         try:
             probe = await api.probe()
         except JumpdeckError as error:
+            self._board.publish(token_until=api.access.credentials_expiry())
             if error.code == "JD-API-FORBIDDEN":  # it answered, and knows us: /version may be closed to us
                 return ""
             raise
-        self._board.publish(latency=probe.seconds, hops=self._route.hop_states())
+        until = api.access.credentials_expiry()
+        self._board.publish(latency=probe.seconds, token_until=until, hops=self._route.hop_states())
         return probe.version
 
     async def hold(self, api: ApiClient, settled: Callable[[], bool]) -> None:

@@ -73,7 +73,7 @@ class DeckScreen(Screen[None]):
             with ContentSwitcher(initial="welcome"):
                 yield Steps(id="welcome").data_bind(deck.glyphs)
         yield Prompt()
-        yield BottomLine().data_bind(deck.glyphs, state=deck.active_state)
+        yield BottomLine().data_bind(deck.now, deck.glyphs, state=deck.active_state)
 
     def on_mount(self) -> None:
         """Start the clock."""

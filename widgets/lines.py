@@ -11,6 +11,8 @@ from widgets.glyphs import UNICODE, Glyphs, phase_look, state_word
 
 MIN_WARNING = 16
 """Characters that a lasting warning keeps even where keys would fill the line."""
+TOKEN_LOOKS = {"token <1m": "$text-warning", "token ended": "bold $text-warning"}
+"""A token that nothing renewed in time stands out."""
 
 
 def up_time(seconds: float) -> str:
@@ -22,6 +24,16 @@ def up_time(seconds: float) -> str:
         if whole >= size:
             return f"{whole // size}{name}{whole % size // part}{part_name}"
     return ""
+
+
+def token_time(seconds: float) -> str:
+    """What is left of a token, no finer than matters: `token 47m`, `token 5h`, `token <1m`, `token ended`."""
+    if seconds <= 0:
+        return "token ended"
+    if seconds < 60:
+        return "token <1m"
+    size, name = next(((size, name) for size, name in ((86_400, "d"), (3_600, "h")) if seconds >= 2 * size), (60, "m"))
+    return f"token {int(seconds // size)}{name}"
 
 
 class TopLine(Widget):
@@ -83,7 +95,7 @@ class TopLine(Widget):
 
 
 class BottomLine(Widget):
-    """Read-only or write, identity, and the keys that matter now; for a moment, a short word on what was done."""
+    """Read-only or write, identity, the token's life, and the keys that matter now; for a moment, what was done."""
 
     DEFAULT_CSS = """
     BottomLine { height: 1; background: $panel; color: $text; padding: 0 1; }
@@ -94,8 +106,23 @@ class BottomLine(Widget):
     state: reactive[SessionState | None] = reactive(None)
     hints: reactive[tuple[tuple[str, str], ...]] = reactive(())
     """Key and what it does."""
+    now: reactive[float] = reactive(0.0, repaint=False)
+    token: reactive[str] = reactive("")
+    """What is left of the token: words that change once a minute, so that the line is not drawn every second."""
     said: reactive[str] = reactive("")
     glyphs: var[Glyphs] = var(UNICODE)
+
+    def watch_now(self) -> None:
+        """Time goes by."""
+        self._look_at_token()
+
+    def watch_state(self) -> None:
+        """Another session, or news of it."""
+        self._look_at_token()
+
+    def _look_at_token(self) -> None:
+        until = self.state.token_until if self.state is not None else None
+        self.token = "" if until is None else token_time(until - self.now)
 
     def flash(self, text: str) -> None:
         """Say something for a moment; cleaned text."""
@@ -112,6 +139,8 @@ class BottomLine(Widget):
         left = Content.assemble(("READ-ONLY", "bold $text-success"))
         if self.state is not None and self.state.identity:
             left = Content.assemble(left, (rule, "$foreground-disabled"), self.state.identity[:40])
+        if self.token:
+            left = Content.assemble(left, (rule, "$foreground-disabled"), (self.token, TOKEN_LOOKS.get(self.token, "")))
         warning = "; ".join(self.state.warnings) if self.state else ""
         if warning and not self.said:
             wanted = sum(len(key) + len(what) + 3 for key, what in self.hints)

@@ -127,7 +127,14 @@ class FakeSession:
         self._tell(self.state)
 
     def up(self) -> None:
-        self.move(SessionPhase.UP, up_since=NOW - 7980, latency=0.038, identity="ops@contoso.com", error=None)
+        self.move(
+            SessionPhase.UP,
+            up_since=NOW - 7980,
+            latency=0.038,
+            identity="ops@contoso.com",
+            error=None,
+            token_until=NOW + 2830,
+        )
 
     def hop_states(self) -> tuple[HopState, ...]:
         return self.hops

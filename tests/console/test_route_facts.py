@@ -15,6 +15,7 @@ from screens.questions import HostKeyScreen, PromptsScreen, SecretScreen
 from screens.route import RouteScreen
 from tests.console.conftest import running, settle, shown
 from tests.console.fakes_console import NOW, Stage, link_error, pod
+from widgets.lines import token_time
 from widgets.route_map import byte_count
 
 QUESTION = HostKeyQuestion(
@@ -192,3 +193,9 @@ async def test_a_banner_is_shown_in_passing():
 )
 def test_bytes_in_few_digits(count, text):
     assert byte_count(count) == text
+
+
+def test_what_is_left_of_a_token_is_said_no_finer_than_matters():
+    said = [token_time(seconds) for seconds in (-1, 0, 59, 60, 2_830, 7_199, 7_200, 200_000)]
+    assert said == ["token ended", "token ended", "token <1m", "token 1m", "token 47m", "token 119m", "token 2h",
+                    "token 2d"]  # fmt: skip

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,13 @@ class World:
             self.refused += 1
             said = {"kind": "Status", "status": "Failure", "reason": "Unauthorized", "message": "Unauthorized"}
             return web.json_response(said, status=401)
+        if request.path == "/streamed":
+            stream = web.StreamResponse()
+            await stream.prepare(request)
+            with suppress(ConnectionResetError):
+                while True:
+                    await stream.write(b"tick\n")
+                    await asyncio.sleep(0.02)
         return web.json_response({"gitVersion": "v1.36.1"})
 
 
@@ -414,6 +422,37 @@ async def test_a_cluster_that_is_stopped_while_a_session_is_up_is_called_stopped
             session.retry_now()
             while session.state.phase is not SessionPhase.UP:
                 await session.changed()
+        finally:
+            await session.aclose()
+
+
+async def test_a_sign_in_that_ends_in_mid_session_costs_no_stream(tmp_path: Path) -> None:
+    gone = SignInError("The sign-in has expired", code="JD-SIGN-IN-EXPIRED", layer="sign-in",
+                       recovery=Recovery.NEEDS_PERSON)  # fmt: skip
+    async with world(tmp_path) as here:
+        profile = Profile("prod", AksCluster(AKS, address="127.0.0.1"))
+        session = Session(profile, desk=Desk(), ground=Ground(here), tell=lambda _: None, probe_every=0.05)
+        session.start()
+        try:
+            await session.wait_up()
+            until = session.state.token_until
+            assert until is not None and 3500 < until - time.time() <= 3600
+            client = session.api
+            assert client is not None
+            async with client.stream("/streamed") as stream:
+                lines = stream.content
+                await lines.readline()
+                here.identity.error = gone
+                while session.state.phase is not SessionPhase.NEEDS_SIGN_IN:
+                    await session.changed()
+                for _ in range(5):
+                    assert b"tick" in await lines.readline()
+                session.retry_now()
+                while session.state.phase is not SessionPhase.UP:
+                    await session.changed()
+                assert session.api is client
+                for _ in range(5):
+                    assert b"tick" in await lines.readline()
         finally:
             await session.aclose()
 
