@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from app.errors import ProfileError
 from app.profiles.model import AksCluster, InvokeHop, Profile
+from app.rows import HopState
 
 if TYPE_CHECKING:
     from app.asking import Asker
@@ -35,6 +36,14 @@ class InvokeLink:
         self._profile, self._ground, self._asker = profile, ground, asker
         self._command: RunCommand | None = None
         self.reader: InvokeReader | None = None
+
+    def hop_states(self) -> tuple[HopState, ...]:
+        """How it stands, once it was found usable."""
+        return (
+            ()
+            if self.reader is None
+            else (HopState(HOP, note="nothing stays open: each look is a question of its own"),)
+        )
 
     async def connect(self, board: StateBoard, notes: tuple[str, ...]) -> None:
         """Sign in and ask ARM about the cluster; each step shows itself. Raises JumpdeckError."""

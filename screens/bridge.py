@@ -106,6 +106,11 @@ class Feed:
             )  # fmt: skip
         self._confirm = None
 
+    @property
+    def live(self) -> bool:
+        """Whether what it shows goes on by itself; else it is as it was when fetched."""
+        return self.session.reader.live
+
     def _waiting(self, text: str) -> None:
         """Command invoke waits for its pod: show for how long."""
         self._tell(ScopeSettled(self.name, self._namespaces, text))

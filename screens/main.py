@@ -128,6 +128,7 @@ class MainScreen(RoamingScreen):
         view.log_pane.search = ""
         view.log_pane.following = True
         view.log_ring = await feed.follow(pod, container, previous=previous)
+        view.log_pane.fetched = not feed.live
         view.log_heading = f"{pod.namespace}/{pod.name}/{container}{' (previous)' if previous else ''}"
         if self.active == profile:
             view.log_pane.focus()

@@ -53,6 +53,8 @@ class LogPane(RingView):
     search = reactive("")
     heading = var("")
     """Whose log it is; cleaned text."""
+    fetched = var(False)
+    """Whether it was fetched once and grows no more."""
 
     def __init__(self, *, id: str | None = None, follow: bool = True) -> None:  # noqa: A002 (Textual's name)
         super().__init__(id=id, follow=follow)
@@ -92,6 +94,10 @@ class LogPane(RingView):
         self.redraw()
         self._title()
 
+    def watch_fetched(self) -> None:
+        """Say that it is a snapshot."""
+        self._title()
+
     def watch_heading(self) -> None:
         """Say whose log it is."""
         self._title()
@@ -109,7 +115,8 @@ class LogPane(RingView):
 
     def status(self) -> str:
         """How it stands: following or held, with what was missed and what was dropped."""
-        words = ["following" if self.following else f"held, +{self.unseen:,} lines"]
+        at_end = "as fetched" if self.fetched else "following"
+        words = [at_end if self.following else f"held, +{self.unseen:,} lines"]
         if self.following and self._rate:
             words.append(f"{self._rate:,} lines/s")
         if self.ring is not None and self.ring.dropped:

@@ -127,3 +127,14 @@ async def test_a_session_that_is_not_up_is_retried_as_ever():
         await stage.app.main.run_command("retry")
         await settle(pilot)
         assert (stage.session("prod-weu").retried, reader.looks) == (1, 1)
+
+
+async def test_a_log_that_was_fetched_is_not_called_followed():
+    stage = Stage(first="prod-weu")
+    async with stage.app.run_test(size=(120, 40)) as pilot:
+        await opened(stage, pilot)
+        await yes(pilot)
+        await pilot.press("l")
+        await settle(pilot)
+        text = shown(pilot)
+        assert "as fetched" in text and "following" not in text
