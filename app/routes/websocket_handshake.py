@@ -46,6 +46,7 @@ class Handshake(asyncio.Protocol):
         self._news = asyncio.Event()
         self._over = False
         self._lost: Exception | None = None
+        self._heir: WebSocket | None = None
 
     async def agree(self, host: str, path: str) -> WebSocket:
         """Ask for a WebSocket at `path`. Put a limit around it. Raises Refused and OSError."""
@@ -62,8 +63,10 @@ class Handshake(asyncio.Protocol):
             raise Refused(f"it answered {status}", status, headers, bytes(self._held[:REFUSAL_LIMIT]))
         notes = _judge(headers, key)
         socket = WebSocket(self._transport, frame_size=self._frame_size, notes=notes)
-        if not self._over:
+        if not self._over and not self._transport.is_closing():
             self._transport.set_protocol(socket)
+        elif not self._over:  # a TLS transport that was closed twice takes no other protocol: hand on its end instead
+            self._heir = socket
         if self._held:
             socket.feed(bytes(self._held))
         if self._over:
@@ -95,6 +98,9 @@ class Handshake(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
+        if self._heir is not None:
+            self._heir.feed(data)
+            return
         if len(self._held) < 2 * HEAD_LIMIT:
             self._held += data
         if self._head is None:
@@ -108,6 +114,8 @@ class Handshake(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._over, self._lost = True, exc
+        if self._heir is not None:
+            self._heir.connection_lost(exc)
         self._news.set()
 
 

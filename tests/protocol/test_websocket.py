@@ -15,6 +15,7 @@ import pytest
 from app.routes.websocket import Closed, NotAWebSocket
 from app.routes.websocket_frames import Op
 from app.routes.websocket_handshake import Handshake, Refused
+from app.tasks import spawn
 from tests.tls_servers import authority, raw_server, server_context, server_pair
 from tests.unit.test_websocket_frames import served, unmasked
 
@@ -346,3 +347,40 @@ async def test_a_path_with_a_line_end_is_not_sent() -> None:
     async with peer(says(good)) as (shake, _):
         with pytest.raises(ValueError):
             await shake.agree("h", "/x\r\nEvil: yes")
+
+
+class _Closing(asyncio.Transport):
+    """As asyncio's TLS transport once it was closed twice: it takes no other protocol."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.sent = bytes(data)
+
+    def is_closing(self) -> bool:
+        return True
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        raise AttributeError("'NoneType' object has no attribute '_set_app_protocol'")
+
+    def abort(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+async def test_a_stream_that_closes_while_it_agrees_ends_the_socket() -> None:
+    handshake, transport = Handshake(), _Closing()
+    handshake.connection_made(transport)
+    agreeing = spawn(handshake.agree("bastion.test", "/"), name="agree")
+    await asyncio.sleep(0)
+    handshake.data_received(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+    socket = await agreeing
+    assert socket.end is None
+    handshake.connection_lost(ConnectionResetError("gone"))
+    assert isinstance(socket.end, ConnectionResetError)
