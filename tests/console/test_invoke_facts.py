@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from app.errors import JumpdeckError
 from app.rows import PodSnapshot, SessionPhase, Staleness
-from screens.dialogs import SETTLE, LookScreen
+from screens.dialogs import LookScreen
 from tests.console.conftest import settle, shown
 from tests.console.fakes_console import NOW, FakeReader, Stage, pod
 
@@ -61,7 +61,7 @@ async def opened(stage: Stage, pilot) -> FakeInvokeReader:
 
 
 async def yes(pilot) -> None:
-    await asyncio.sleep(SETTLE + 0.1)
+    pilot.app.screen._settle()  # as after the moment in which no answer is taken
     await pilot.press("enter")
     await settle(pilot)
 
@@ -72,7 +72,8 @@ async def test_it_asks_once_before_the_first_look_and_says_what_it_costs():
         reader = await opened(stage, pilot)
         assert isinstance(stage.app.screen, LookScreen) and reader.looks == 0
         assert "makes a pod in the cluster" in shown(pilot)
-        await pilot.press("enter")
+        stage.app.screen._settled = False  # as in the moment after it appeared
+        stage.app.screen.action_look()
         assert isinstance(stage.app.screen, LookScreen), "a key that was meant for something else says no yes"
         await yes(pilot)
         assert reader.looks == 1 and stage.app.screen is stage.app.main
