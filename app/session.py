@@ -172,22 +172,13 @@ class Session:
     async def _judge(self, error: JumpdeckError) -> JumpdeckError:
         """After a failure: keep the route when all its connections answer; the error of one that does not says more."""
         try:
-            if error.transient or self._only_signs_in(error):
+            if error.transient or _only_signs_in(error, self.api):
                 await self._route.verify()
             else:
                 await self._route.aclose()
         except JumpdeckError as lost:
             return lost
         return error
-
-    def _only_signs_in(self, error: JumpdeckError) -> bool:
-        """Whether a new sign-in is all that lacks: streams that are open go on meanwhile, and the client serves again.
-
-        Where the sign-in is Entra's alone: any other credential may have changed with its kubeconfig.
-        """
-        if self.api is None or not self.api.proven or error.recovery is not Recovery.NEEDS_PERSON:
-            return False
-        return error.layer == "sign-in" and not getattr(self.api.access.credentials, "patient", True)
 
     async def _settle(self, error: JumpdeckError) -> None:
         """After a failure: wait for the next try, or for a person."""
@@ -206,7 +197,7 @@ class Session:
         else:
             self._board.move(stuck_phase(error), retry_at=None, **changes)
             await wake.wait()
-            if not self._only_signs_in(error):
+            if not _only_signs_in(error, self.api):
                 # What was wrong may have been put right: the next try reads the kubeconfig anew.
                 api, self.api, self.access = self.api, None, None
                 if api is not None:
@@ -296,6 +287,16 @@ class Session:
             self._reader = ClusterReader(self.api, self, self.profile, access.namespace)
         self._reader.api, self._reader.namespace = self.api, access.namespace
         return version
+
+
+def _only_signs_in(error: JumpdeckError, api: ApiClient | None) -> bool:
+    """Whether a new sign-in is all that lacks: streams that are open go on meanwhile, and the client serves again.
+
+    Where the sign-in is Entra's alone: any other credential may have changed with its kubeconfig.
+    """
+    if api is None or not api.proven or error.recovery is not Recovery.NEEDS_PERSON:
+        return False
+    return error.layer == "sign-in" and not getattr(api.access.credentials, "patient", True)
 
 
 def _defect(defect: Exception) -> JumpdeckError:
