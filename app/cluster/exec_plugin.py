@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,8 +21,8 @@ from app.asking import Asker
 from app.cluster.kubeconfig import ClusterEntry, ExecEntry
 from app.cluster.tls import ClientCertificate
 from app.errors import Recovery, SignInError
+from app.process_group import TooLongError, TooMuchError, run_group
 from app.secrets import Secret
-from app.tasks import spawn
 from app.text import clean, prose
 from app.trust import CommandTrust, TrustedCommand, find_program, hash_program, trust_needed
 
@@ -41,9 +37,6 @@ EARLY = 60.0
 
 SETTLED = 5.0
 """Seconds within which a second 401 does not run the command again: requests that failed together renew once."""
-
-KILL_LIMIT = 3.0
-"""Seconds to wait for a killed command."""
 
 _GROUPS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 
@@ -175,66 +168,21 @@ async def run_command(command: TrustedCommand, info: str, *, limit: float = RUN_
 
     Raises SignInError (JD-EXEC-FAILED, JD-EXEC-TIMEOUT, JD-EXEC-OUTPUT) with the end of what it said.
     """
-    group: dict[str, Any] = {"start_new_session": True}
-    if sys.platform == "win32":
-        group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
     name = _name(command)
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command.argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE, env=_environment(command.env, info), **group,
-        )  # fmt: skip
+        ended = await run_group(
+            command.argv, env=_environment(command.env, info), limit=limit, output_limit=OUTPUT_LIMIT
+        )
+    except TooLongError as exc:
+        raise _failed(name, "JD-EXEC-TIMEOUT", f"gave no answer in {limit:g} s", "it was ended") from exc
+    except TooMuchError as exc:
+        raise _failed(name, "JD-EXEC-OUTPUT", f"wrote more than {OUTPUT_LIMIT >> 10} KiB", "it was ended") from exc
     except (OSError, ValueError) as exc:
         raise _failed(name, "JD-EXEC-FAILED", "cannot be started", prose(str(exc))) from exc
-    assert process.stdout is not None and process.stderr is not None
-    readers = [spawn(_read(pipe), name=f"read {name}") for pipe in (process.stdout, process.stderr)]
-    try:
-        async with asyncio.timeout(limit):
-            output, said = await asyncio.gather(*readers)
-            code = await process.wait()
-    except TimeoutError as exc:
-        raise _failed(name, "JD-EXEC-TIMEOUT", f"gave no answer in {limit:g} s", "it was ended") from exc
-    except _TooMuchError as exc:
-        raise _failed(name, "JD-EXEC-OUTPUT", f"wrote more than {OUTPUT_LIMIT >> 10} KiB", "it was ended") from exc
-    finally:
-        for reader in readers:
-            reader.cancel()
-        await _end(process)
-    if code != 0:
-        raise _failed(name, "JD-EXEC-FAILED", f"failed with code {code}", f"it said: {prose(said[-4096:])}")
-    return output
-
-
-class _TooMuchError(Exception):
-    pass
-
-
-async def _read(pipe: asyncio.StreamReader) -> bytes:
-    data = bytearray()
-    while piece := await pipe.read(OUTPUT_LIMIT):
-        data += piece
-        if len(data) > OUTPUT_LIMIT:
-            raise _TooMuchError
-    return bytes(data)
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """End what is left of the command's group, also when the command itself has gone and left children behind."""
-    if sys.platform == "win32":
-        if process.returncode is None:
-            taskkill = Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "taskkill.exe"
-            await asyncio.to_thread(
-                subprocess.run, [str(taskkill), "/T", "/F", "/PID", str(process.pid)],
-                stdin=subprocess.DEVNULL, capture_output=True, timeout=KILL_LIMIT, check=False,
-            )  # fmt: skip
-    else:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(process.wait(), KILL_LIMIT)
-    transport = getattr(process, "_transport", None)  # the pipes stay open while a grandchild elsewhere holds them
-    if transport is not None:
-        transport.close()
+    if ended.code != 0:
+        said = f"it said: {prose(ended.said[-4096:])}"
+        raise _failed(name, "JD-EXEC-FAILED", f"failed with code {ended.code}", said)
+    return ended.output
 
 
 def _environment(extra: tuple[tuple[str, str], ...], info: str) -> dict[str, str]:

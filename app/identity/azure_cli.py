@@ -7,31 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import json
 import os
 import re
-import signal
-import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from app.errors import Recovery, SignInError
 from app.identity.failures import from_aadsts, words
 from app.identity.identity import AccessToken
 from app.identity.source import About, Obtained, Show, principal
+from app.process_group import TooLongError, TooMuchError, run_group
 from app.secrets import Secret
-from app.tasks import spawn
 from app.text import clean
 
 RUN_LIMIT = 30.0
 """Seconds for az: a cold start takes ten on a managed Windows computer."""
 OUTPUT_LIMIT = 64 << 10
 """Bytes of each of its outputs; a token has two to five KiB."""
-KILL_LIMIT = 3.0
-"""Seconds to wait for a killed az."""
 _TOKEN = re.compile(r"eyJ[\w-]+\.[\w.-]+|\"accessToken\"\s*:\s*\"[^\"]*\"?")
 _AADSTS = re.compile(r"AADSTS(\d{4,7})")
 
@@ -75,39 +69,24 @@ class AzureCliSource:
                 "The Azure CLI is not installed here", "az is not on PATH",
                 "Install it, or choose another kind of sign-in.", code="JD-SIGN-IN-AZ-MISSING",
             )  # fmt: skip
-        group: dict[str, Any] = {"start_new_session": True}
-        if sys.platform == "win32":
-            group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
         environment = {**os.environ, "AZURE_CORE_NO_COLOR": "true", "AZURE_CORE_COLLECT_TELEMETRY": "false"}
         try:
-            process = await asyncio.create_subprocess_exec(
-                str(program), *args, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE, env=environment, cwd=program.parent, **group,
-            )  # fmt: skip
+            ended = await run_group(
+                [str(program), *args], env=environment, limit=self._limit, output_limit=OUTPUT_LIMIT, cwd=program.parent
+            )
+        except TooLongError as error:
+            raise SignInError(
+                "The Azure CLI took too long", f"no answer in {self._limit:g} s; it was ended",
+                "Try it: az account get-access-token", code="JD-SIGN-IN-TIMEOUT", recovery=Recovery.TRANSIENT,
+            ) from error  # fmt: skip
+        except TooMuchError:
+            raise _no_token(f"more than {OUTPUT_LIMIT >> 10} KiB") from None
         except (OSError, ValueError) as error:
             raise SignInError(
                 "The Azure CLI cannot be started", clean(str(error)), "Check its installation: az version",
                 code="JD-SIGN-IN-AZ-MISSING",
             ) from error  # fmt: skip
-        return await self._outcome(process)
-
-    async def _outcome(self, process: asyncio.subprocess.Process) -> tuple[int, str, str]:
-        assert process.stdout is not None and process.stderr is not None
-        readers = [spawn(_read(pipe), name="read az") for pipe in (process.stdout, process.stderr)]
-        try:
-            async with asyncio.timeout(self._limit):
-                output, said = await asyncio.gather(*readers)
-                code = await process.wait()
-        except TimeoutError as error:
-            raise SignInError(
-                "The Azure CLI took too long", f"no answer in {self._limit:g} s; it was ended",
-                "Try it: az account get-access-token", code="JD-SIGN-IN-TIMEOUT", recovery=Recovery.TRANSIENT,
-            ) from error  # fmt: skip
-        finally:
-            for reader in readers:
-                reader.cancel()
-            await _end(process)
-        return code, output, said
+        return ended.code, ended.output.decode("utf-8", "replace"), ended.said.decode("utf-8", "replace")
 
     def _read(self, output: str) -> Obtained:
         try:
@@ -118,10 +97,7 @@ class AzureCliSource:
             else:  # before az 2.54: the local time, without a zone
                 ends = datetime.strptime(fields["expiresOn"], "%Y-%m-%d %H:%M:%S.%f").timestamp()
         except (ValueError, KeyError, TypeError):
-            raise SignInError(  # without what was read: it may hold a token
-                "The Azure CLI answered something else than a token", f"{len(output)} characters",
-                "Try it: az account get-access-token", code="JD-SIGN-IN-AZ",
-            ) from None  # fmt: skip
+            raise _no_token(f"{len(output)} characters") from None
         return Obtained(AccessToken(Secret(token), ends))
 
     def _failed(self, said: str) -> SignInError:
@@ -156,6 +132,12 @@ class AzureCliSource:
             )  # fmt: skip
 
 
+def _no_token(what: str) -> SignInError:
+    """Without what was read: it may hold a token."""
+    return SignInError("The Azure CLI answered something else than a token", what,
+                       "Try it: az account get-access-token", code="JD-SIGN-IN-AZ")  # fmt: skip
+
+
 def _without_tokens(text: str) -> str:
     return _TOKEN.sub("***", text)
 
@@ -171,30 +153,3 @@ def find_az() -> Path | None:
             if path.is_file() and os.access(path, os.X_OK):
                 return path
     return None
-
-
-async def _read(pipe: asyncio.StreamReader) -> str:
-    """All of an output; what goes beyond the limit is dropped, and then it is no answer."""
-    data = bytearray()
-    while piece := await pipe.read(OUTPUT_LIMIT):
-        data += piece[: OUTPUT_LIMIT - len(data)]
-    return data.decode("utf-8", "replace")
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """End what is left of az's group, also when az itself has gone and left its interpreter behind."""
-    if sys.platform == "win32":
-        if process.returncode is None:
-            taskkill = Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "taskkill.exe"
-            await asyncio.to_thread(
-                subprocess.run, [str(taskkill), "/T", "/F", "/PID", str(process.pid)],
-                stdin=subprocess.DEVNULL, capture_output=True, timeout=KILL_LIMIT, check=False,
-            )  # fmt: skip
-    else:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(process.wait(), KILL_LIMIT)
-    transport = getattr(process, "_transport", None)  # a grandchild in another group may hold the pipes open
-    if transport is not None:
-        transport.close()

@@ -1,0 +1,59 @@
+"""Programs in a group of their own: their end, whoever waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from pathlib import Path
+
+import pytest
+
+from app.process_group import TooLongError, TooMuchError, end_group, run_group, start_group
+
+LIMIT = 20.0
+ENV = {"PATH": os.environ["PATH"]}
+
+
+async def run(script: str, *, limit: float = LIMIT, output_limit: int = 1000) -> tuple[int, bytes, bytes]:
+    ended = await run_group(["/bin/sh", "-c", script], env=ENV, limit=limit, output_limit=output_limit)
+    return ended.code, ended.output, ended.said
+
+
+async def test_what_a_program_says_and_how_it_ended() -> None:
+    assert await run("echo here; echo there >&2; exit 3") == (3, b"here\n", b"there\n")
+    with pytest.raises(TooMuchError):
+        await run("head -c 2000 /dev/zero; sleep 600")
+    with pytest.raises(TooLongError):
+        await run("sleep 600", limit=0.2)
+    with pytest.raises(FileNotFoundError):
+        await run_group(["/nowhere/az"], env=ENV, limit=LIMIT, output_limit=10)
+
+
+async def test_whoever_gives_up_twice_leaves_nothing_behind(tmp_path: Path) -> None:
+    for number in range(5):
+        os.mkfifo(begun := tmp_path / f"begun-{number}")
+        call = asyncio.ensure_future(run(f'echo $$ > "{begun}"; sleep 600'))
+        await asyncio.to_thread(begun.read_text)
+        call.cancel()
+        for _ in range(number):  # the second comes at any point of the end
+            await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.wait({call}, timeout=LIMIT)
+        assert call.cancelled()
+    gc.collect()  # a transport that was left open warns here, and warnings are errors
+
+
+async def test_a_program_that_is_asked_has_time_to_say_goodbye(tmp_path: Path) -> None:
+    script = f'trap \'echo bye > "{tmp_path}/bye"; exit 0\' TERM; echo ready; while :; do sleep 0.05; done'
+    process = await start_group(["/bin/sh", "-c", script], env=ENV)
+    assert process.stdout is not None and await process.stdout.readline() == b"ready\n"
+    await end_group(process, grace=LIMIT)
+    assert (tmp_path / "bye").read_text() == "bye\n" and process.returncode == 0
+
+
+async def test_a_deaf_program_is_ended_all_the_same() -> None:
+    process = await start_group(["/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"], env=ENV)
+    assert process.stdout is not None and await process.stdout.readline() == b"ready\n"
+    await end_group(process, grace=0.3)
+    assert process.returncode == -9
