@@ -12,7 +12,7 @@ DEV_READY := $(VENV)/dev.ready
 # Workers for the tests: two, since the build machine has two cores.
 WORKERS ?= 2
 
-.PHONY: setup demo test check bench soak screenshots lock clean
+.PHONY: setup demo test check lint imports types types-windows compiled bench soak screenshots lock clean
 
 setup: $(RUN_READY)
 
@@ -33,14 +33,27 @@ $(DEV_READY): $(RUN_READY) lock/dev.txt
 demo: $(RUN_READY)
 	@$(BIN)/python -m jumpdeck demo
 
-# Types are checked as on Windows too: no test runs there.
 check: $(DEV_READY)
-	@$(BIN)/ruff check --quiet .
-	@$(BIN)/mypy
-	@$(BIN)/mypy --platform win32 --no-warn-unreachable --cache-dir .mypy_cache/win32
-	@$(BIN)/lint-imports --no-cache | tail -n 3
+	@$(MAKE) --no-print-directory -j2 types types-windows lint imports
 
-test: check
+lint: $(DEV_READY)
+	@$(BIN)/ruff check --quiet .
+
+imports: $(DEV_READY)
+	@said=$$($(BIN)/lint-imports --no-cache) || { echo "$$said"; exit 1; }
+
+types: $(DEV_READY)
+	@$(BIN)/mypy
+
+# As on Windows too: no test runs there.
+types-windows: $(DEV_READY)
+	@$(BIN)/mypy --platform win32 --no-warn-unreachable --cache-dir .mypy_cache/win32
+
+# Many tests start the program anew: it is compiled once for all of them, also where Python may not write byte code.
+compiled: $(DEV_READY)
+	@$(BIN)/python -m compileall -q app screens widgets tests jumpdeck.py
+
+test: check compiled
 	@$(BIN)/python -m pytest --quiet -n $(WORKERS)
 
 # Prints one row per goal; BENCH=P-2 runs one.
