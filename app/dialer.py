@@ -44,6 +44,18 @@ class Connection(Dialer, Protocol):
         ...
 
 
+@runtime_checkable
+class Reachable(Protocol):
+    """A dialer whose near end can be asked for a connection that costs nothing and carries nothing (a Bastion)."""
+
+    async def reach(self, limit: float) -> None:
+        """Return when it takes a connection within `limit` seconds. Raises the RouteError that names it; ends nothing.
+
+        Open streams may go on where this fails, so it says whom to blame, not that anything is lost.
+        """
+        ...
+
+
 class Hop(Protocol):
     """One step of the way in. Enter it to be able to dial from its far end."""
 

@@ -177,8 +177,8 @@ class Session:
             else:
                 await self._route.aclose()
         except JumpdeckError as lost:
-            return lost
-        return error
+            error = lost
+        return await self._route.blamed(error)
 
     async def _settle(self, error: JumpdeckError) -> None:
         """After a failure: wait for the next try, or for a person."""

@@ -235,6 +235,13 @@ class RouteKeeper:
             await self.shed()
             raise
 
+    async def blamed(self, error: JumpdeckError) -> JumpdeckError:
+        """A failure behind the hops, with the hop named that is to blame for it as far as that can be told."""
+        route = self._route or self._begun
+        if route is None or not error.transient or error.layer in ("sign-in", "arm") or error.code == "JD-ROUTE-ANEW":
+            return error
+        return await route.blamed(error, VERIFY_LIMIT)
+
     async def shed(self) -> None:
         """A connection of the route has gone: keep the hops before it for the next try, close the rest."""
         route, self._route, self._direct = self._route, None, None

@@ -202,9 +202,11 @@ async def wait_first_up(session: Session, limit: float) -> None:
         if last is not None:
             raise last from None
         step = session.state.steps[-1].label if session.state.steps else "none"
+        way = session.state.route
+        passed = f", on the way {' ▸ '.join(way)}" if len(way) > 2 else ""
         raise RouteError(
             f"{session.profile.name} did not come up",
-            f"no answer within {limit:g} s; last step: {step}",
+            f"no answer within {limit:g} s; last step: {step}{passed}",
             "Check the network, or wait longer with --connect-timeout.",
             code="JD-ROUTE-TIMEOUT",
         ) from None

@@ -180,6 +180,8 @@ class BastionDialer:
             if isinstance(failure, JumpdeckError) and failure.code == "JD-BASTION-THROTTLED":
                 told = failure
                 raise _Fruitless(lambda _: told, failure.retry_after) from failure
+            if isinstance(failure, JumpdeckError):
+                raise bastion_failures.on_the_way(failure, where) from failure.__cause__
             raise
         return self._sessions.carry(socket, grant)
 
@@ -285,6 +287,16 @@ class BastionDialer:
         """Nothing to ask: streams tell their own ends, and a session spent on asking would cost one."""
         if self._gone.done():
             raise self._gone.result()
+
+    async def reach(self, limit: float) -> None:
+        """Have the Bastion take a connection within `limit` seconds; no session is spent on it. Raises RouteError."""
+        try:
+            async with asyncio.timeout(limit):
+                await self._http.warm(anew=True)
+        except TimeoutError as exc:
+            raise bastion_failures.silent(self._way.bastion, self._http.place.at, limit) from exc
+        except JumpdeckError as error:
+            raise bastion_failures.on_the_way(error, self._way.bastion) from error.__cause__
 
     async def aclose(self) -> None:
         """End every stream and delete every session, as far as the limit goes."""

@@ -152,6 +152,39 @@ def out_of_time(where: Where, seconds: float) -> RouteError:
                   f"{where}: not done within {seconds:g} s", "It is tried again.", Recovery.TRANSIENT)  # fmt: skip
 
 
+_ON_THE_WAY = {
+    "JD-TCP-REFUSED": "The Bastion refuses the connection",
+    "JD-TCP-RESET": "The connection to the Bastion broke off",
+    "JD-TCP-TIMEOUT": "The Bastion does not answer",
+    "JD-TLS-TIMEOUT": "The Bastion does not answer",
+    "JD-BASTION-SILENT": "The Bastion does not answer",
+    "JD-TCP-UNREACHABLE": "There is no way to the Bastion",
+    "JD-DNS-UNKNOWN": "The Bastion's name does not resolve",
+    "JD-DNS-NO-ANSWER": "No name server tells where the Bastion is",
+}
+"""Titles by code, for what keeps us from the Bastion itself."""
+
+
+def on_the_way(error: JumpdeckError, where: Where | str) -> JumpdeckError:
+    """An error of the connection to the Bastion, with the Bastion named; any other as it is."""
+    own = error.code in ("JD-BASTION-SILENT", "JD-BASTION-ANSWER") and str(where) not in error.detail
+    if not own and error.layer not in ("tcp", "dns", "tls", "proxy"):
+        return error
+    title, hint = _ON_THE_WAY.get(error.code), error.hint
+    if title is not None and not error.code.startswith("JD-DNS"):
+        hint = "Check the network, its proxy, and the Bastion in the Azure portal; it is tried again."
+    return type(error)(
+        title or f"{error.title} (at the Bastion)", f"{where}: {error.detail}", hint, code=error.code,
+        exit_code=error.exit_code, layer=error.layer, recovery=error.recovery, retry_after=error.retry_after,
+    )  # fmt: skip
+
+
+def silent(bastion: str, at: str, seconds: float) -> JumpdeckError:
+    """It takes no connection in time; `at` is its `host:port`."""
+    return on_the_way(_route("JD-BASTION-SILENT", "", f"{at}: nothing within {seconds:g} s", "", Recovery.TRANSIENT),
+                      bastion)  # fmt: skip
+
+
 def closed(bastion: str) -> RouteError:
     """We ended it."""
     return _route("JD-BASTION-CLOSED-HERE", "The Bastion hop is closed", bastion, "", Recovery.TRANSIENT)

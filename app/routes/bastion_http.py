@@ -89,9 +89,9 @@ class BastionHttp:
         protocol.connection_made(secured)
         return secured
 
-    async def warm(self) -> None:
-        """Have a connection ready for the next request. Raises RouteError."""
-        if not self._idle and not self._closed:
+    async def warm(self, *, anew: bool = False) -> None:
+        """Have a connection ready for the next request, one made now if `anew`. Raises RouteError."""
+        if (anew or not self._idle) and not self._closed:
             self._put_back(await self._new())
 
     async def request(

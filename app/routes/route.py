@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 from msgspec.structs import replace
 
-from app.dialer import Connection, Dialer, Hop
+from app.dialer import Connection, Dialer, Hop, Reachable
 from app.errors import JumpdeckError
 from app.routes.shared import Keys, SharedHop, SharedHops, part_of_way
 from app.rows import HopState, StepState
@@ -17,6 +17,10 @@ from app.tasks import TaskOwner
 
 StepOf = Callable[[str], AbstractAsyncContextManager[None]]
 """Shows one step of connecting by its label, with its time, and what fails in it."""
+
+
+BLAME_KEPT = 10.0
+"""Seconds for which a hop that took no connection counts as the one to blame: a look and the error that follows it."""
 
 
 class _OpenHop:
@@ -50,6 +54,8 @@ class Route:
         """The far end: dials hosts as they are named there."""
         self._hops: list[_OpenHop] = []
         self._keys: Keys = ()
+        self._blame: tuple[float, JumpdeckError] | None = None
+        """The hop that took no connection, and when (monotonic seconds)."""
 
     @classmethod
     async def open(
@@ -141,9 +147,37 @@ class Route:
         Raises the RouteError of the nearest one that does not; that connection has then ended.
         """
         asked = [hop.verify(limit) for hop in self._connections]
-        for answer in await asyncio.gather(*asked, return_exceptions=True):
-            if isinstance(answer, BaseException):
-                raise answer
+        async with TaskOwner("route blame") as owner:  # side by side: a frozen way must not be waited for twice
+            blaming = owner.spawn(self._look(limit), name="look")
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+            failed = next((answer for answer in answers if isinstance(answer, BaseException)), None)
+            if failed is not None or all(isinstance(hop, Reachable) for hop in self._connections):
+                await blaming
+        if failed is not None:
+            raise failed
+
+    async def blamed(self, error: JumpdeckError, limit: float) -> JumpdeckError:
+        """The error of what is behind these hops, with the hop named that is to blame, or that answers.
+
+        A stream inside a Bastion ends without a word about it: what lies behind seems silent whoever is.
+        """
+        ways = [hop.label for hop in self._hops if isinstance(hop.dialer, Reachable)]
+        if not ways or any(label.partition(" (")[0] in error.detail for label in ways):
+            return error
+        if (found := await self._look(limit)) is not None:
+            return found
+        error.detail = f"{error.detail}; by way of {' and '.join(ways)}, which answers"
+        return error
+
+    async def _look(self, limit: float) -> JumpdeckError | None:
+        """The error of the nearest hop that takes no connection now; None when all do."""
+        if self._blame is not None and time.monotonic() - self._blame[0] < BLAME_KEPT:
+            return self._blame[1]
+        asked = [hop.dialer.reach(limit) for hop in self._hops if isinstance(hop.dialer, Reachable)]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        found = next((answer for answer in answers if isinstance(answer, JumpdeckError)), None)
+        self._blame = None if found is None else (time.monotonic(), found)
+        return found
 
     async def aclose(self) -> None:
         """End this route: hops close in reverse order, those in use by others stay."""
