@@ -127,12 +127,22 @@ async def _end(process: asyncio.subprocess.Process, grace: float) -> None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), grace)
         await _kill(process, ask=False)
+        _close_pipes(process)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(process.wait(), KILL_LIMIT)
     finally:
-        transport = getattr(process, "_transport", None)  # a grandchild in another group may hold the pipes open
+        transport = getattr(process, "_transport", None)
         if transport is not None:
             transport.close()
+
+
+def _close_pipes(process: asyncio.subprocess.Process) -> None:
+    """asyncio's wait for a process ends with its pipes: nobody reads a full one any more, a grandchild may hold one."""
+    transport = getattr(process, "_transport", None)
+    for number in (1, 2):
+        pipe = transport.get_pipe_transport(number) if transport is not None else None
+        if pipe is not None:
+            pipe.close()
 
 
 async def _kill(process: asyncio.subprocess.Process, *, ask: bool) -> None:

@@ -227,7 +227,7 @@ async def test_hostile_names_are_text_and_a_click_on_every_cell_fires_nothing():
             assert screen.count(text) >= 4
         table = stage.app.main.active_view.table
         for row in range(len(HOSTILE) + 1):
-            for column in range(0, table.size.width, 5):
+            for column in range(0, table.size.width, 40):
                 await pilot.click(PodTable, offset=(column, row))
         await settle(pilot)
         assert stage.app.is_running
