@@ -149,7 +149,9 @@ class ApiClient:
         """Ask for /version: proof that the API server answers through the whole chain."""
         started = time.perf_counter()
         headers = {"Accept": "application/json"}
-        answer = await self._ask("GET", "/version", None, headers, limit=PROBE_BODY_LIMIT, timeout=timeout)
+        answer = await self._ask(
+            "GET", "/version", None, headers, limit=PROBE_BODY_LIMIT, timeout=timeout, at_once=True
+        )  # whether the way is well must not wait behind six long answers
         seconds = time.perf_counter() - started
         version = failures.json_object(answer.body, "GET /version").get("gitVersion")
         if not isinstance(version, str):
@@ -167,19 +169,21 @@ class ApiClient:
         *,
         limit: int,
         timeout: float,
+        at_once: bool = False,
     ) -> Answer:
         """One request and its good answer; a 401 is tried once more with a renewed credential."""
         what = _what(method, path)
         credentials = self.access.credentials
+
+        async def ask() -> Answer:
+            sent = {**headers, **await credentials.headers()}
+            return await self._unary.request(method, path, params, sent, body, limit, at_once=at_once)
+
         with failures.mapped(what, self.access.at):
             async with failures.deadline(timeout, what):
-                answer = await self._unary.request(
-                    method, path, params, {**headers, **await credentials.headers()}, body, limit
-                )
+                answer = await ask()
                 if answer.head.status == 401 and await credentials.refresh():
-                    answer = await self._unary.request(
-                        method, path, params, {**headers, **await credentials.headers()}, body, limit
-                    )
+                    answer = await ask()
         _log.debug("%s: %d, %d bytes", what, answer.head.status, len(answer.body))
         if answer.head.status not in (200, 201):
             raise self._judged(failures.from_status(

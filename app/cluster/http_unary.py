@@ -23,8 +23,12 @@ from app.tasks import CLOSE_LIMIT
 IDLE_LIMIT = 30.0
 """Seconds that an idle connection is kept for the next request; below the idle limits of common balancers (60 s)."""
 
-MAX_IDLE = 4
-"""Idle connections that are kept: a screen asks for a few things side by side, rarely more."""
+MAX_CONNECTIONS = 6
+"""Connections side by side, as browsers have them; what comes beyond waits for one. Through a Bastion each is a session
+of its own, so that fifty requests at once cost six of them and not fifty."""
+
+MAX_IDLE = MAX_CONNECTIONS
+"""Idle connections that are kept: all that there may be, for each that is dropped between two answers is made anew."""
 
 READ_BUFFER = 2 << 20
 """Bytes that wait to be inflated before reading pauses."""
@@ -58,12 +62,14 @@ class UnaryClient:
         self._headers = {"Host": host_header(access.server), **headers}
         self._idle: list[_Connection] = []
         self._all: set[_Connection] = set()
+        self._turns = asyncio.Semaphore(MAX_CONNECTIONS)
         self._closed = False
 
     async def request(
-        self, method: str, path: str, params: Params | None, headers: Mapping[str, str], body: bytes | None, limit: int
-    ) -> Answer:
-        """Send one request and read its answer, whatever its status.
+        self, method: str, path: str, params: Params | None, headers: Mapping[str, str], body: bytes | None, limit: int,
+        *, at_once: bool = False,
+    ) -> Answer:  # fmt: skip
+        """Send one request and read its answer, whatever its status; `at_once`: also when all connections are in use.
 
         A body of a 200 or 201 has at most `limit` bytes once inflated, that of a refusal is cut or left away. Raises
         JumpdeckError, and what `failures.mapped` maps. A GET is sent anew, once, when a connection that had been idle
@@ -72,11 +78,17 @@ class UnaryClient:
         check_reading(method, path)
         what = f"{method} {path}"
         raw = self._bytes(method, path, params, headers, body)
+        if at_once:
+            return await self._request(raw, limit, what, again=method == "GET")
+        async with self._turns:
+            return await self._request(raw, limit, what, again=method == "GET")
+
+    async def _request(self, raw: bytes, limit: int, what: str, *, again: bool) -> Answer:
         if (used := await self._kept()) is not None:
             try:
                 return await self._exchange(used, raw, limit, what)
             except (EOFError, OSError):
-                if method != "GET" or used.heard or self._closed:
+                if not again or used.heard or self._closed:
                     raise
         return await self._exchange(await self._connect(what), raw, limit, what)
 

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from app.cluster.api import ApiClient
+from app.cluster.http_unary import MAX_CONNECTIONS
 from app.errors import JumpdeckError
 from app.routes.direct import DirectDialer
 from tests.tls_servers import access_to, api_server, raw_server
@@ -70,6 +71,34 @@ async def test_requests_one_after_the_other_share_a_connection() -> None:
         before = len(peers)
         await asyncio.gather(*(api.get("/a") for _ in range(4)))
         assert len(peers) == before
+
+
+async def test_fifty_requests_at_once_share_few_connections_and_a_probe_waits_for_none() -> None:
+    """Through a Bastion each connection is a session; whether the way is well is asked beside them all the same."""
+    held, gate, peers, asked = asyncio.Event(), asyncio.Event(), set[object](), 0
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal asked
+        assert request.transport is not None
+        peers.add(request.transport.get_extra_info("peername"))
+        if request.path != "/version":
+            asked += 1
+            if asked == MAX_CONNECTIONS:
+                held.set()
+            await gate.wait()
+        return web.json_response({"gitVersion": "v1"})
+
+    async with api_server(answer) as port, client(port, "https") as api:
+        asking = asyncio.gather(*(api.get("/a") for _ in range(50)))
+        await held.wait()
+        assert (await api.probe()).version == "v1"
+        assert (asked, len(peers)) == (MAX_CONNECTIONS, MAX_CONNECTIONS + 1)
+        cut = asyncio.ensure_future(api.get("/a"))
+        await asyncio.sleep(0)
+        cut.cancel()
+        gate.set()
+        assert len(await asking) == 50
+    assert (asked, len(peers)) == (50, MAX_CONNECTIONS + 1)
 
 
 async def test_a_get_on_a_connection_that_was_closed_meanwhile_is_sent_anew() -> None:
