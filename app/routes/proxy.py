@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 from urllib.parse import unquote, urlsplit
@@ -11,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 from app.dialer import Dialer, ProtocolFactory
 from app.errors import JumpdeckError, ProfileError, Recovery, RouteError
 from app.routes import failures
+from app.routes.feeding import feed
 from app.secrets import Secret
 from app.text import clean, prose
 
@@ -19,6 +21,8 @@ CONNECT_LIMIT = 15.0
 
 HEAD_LIMIT = 16 << 10
 """Bytes of the answer's head; a proxy's sign-in challenge has a few hundred."""
+
+CRLF = b"\r\n"
 
 
 class ProxyDial:
@@ -64,8 +68,13 @@ class ProxyDialer:
         assert isinstance(talk, _Talk), "the dialer made the protocol that it was given"
         target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            head = await asyncio.wait_for(talk.ask(self._request(target)), CONNECT_LIMIT)
+            async with asyncio.timeout(CONNECT_LIMIT):
+                head = await talk.ask(self._request(target))
             self._judge(head, target)
+            if talk.lost or transport.is_closing():  # whoever takes it over now would never hear of its end
+                raise self._error("JD-PROXY-CLOSED", f"The proxy connected to {clean(target)}, and closed",
+                                  f"{clean(target)}, from server: {prose(head.partition(CRLF)[0])}",
+                                  "It is tried again.", Recovery.TRANSIENT)  # fmt: skip
         except TimeoutError as exc:
             transport.abort()
             raise failures.timed_out(f"proxy {self._at}", CONNECT_LIMIT) from exc
@@ -75,7 +84,9 @@ class ProxyDialer:
         protocol = factory()
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
-        if talk.rest and isinstance(protocol, asyncio.Protocol):
+        if talk.rest and isinstance(protocol, asyncio.BufferedProtocol):
+            feed(protocol, talk.rest)
+        elif talk.rest and isinstance(protocol, asyncio.Protocol):
             protocol.data_received(talk.rest)
         transport.resume_reading()
         return transport
@@ -99,7 +110,7 @@ class ProxyDialer:
         """Raise unless the proxy said 2xx."""
         first, *rest = head.decode("latin-1").split("\r\n")
         parts = first.split(" ", 2)
-        if len(parts) < 2 or not parts[0].startswith("HTTP/1.") or not parts[1].isdigit():
+        if len(parts) < 2 or not parts[0].startswith("HTTP/1.") or not re.fullmatch("[1-9][0-9]{2}", parts[1]):
             raise self._error("JD-PROXY-NOT-HTTP", "The proxy does not speak HTTP", f"it said {prose(first)!r}",
                               "Check the proxy's address; a SOCKS or TLS port answers so.")  # fmt: skip
         status = int(parts[1])
@@ -144,6 +155,7 @@ class _Talk(asyncio.Protocol):
     def __init__(self) -> None:
         self.rest = b""
         """What came with the end of the head: the far end's first bytes, where it speaks first, as SSH servers do."""
+        self.lost = False
         self._head = bytearray()
         self._answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._transport: asyncio.Transport | None = None
@@ -171,6 +183,7 @@ class _Talk(asyncio.Protocol):
             self._fail("its answer has no end")
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
         self._fail(prose(str(exc)) if exc else "it closed the connection without an answer")
 
     def _fail(self, why: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from app.cluster.api import ApiClient
+from app.dialer import ProtocolFactory
 from app.errors import JumpdeckError, ProfileError, RouteError, SignInError
 from app.profiles.hops import proxy_url
 from app.profiles.model import (
@@ -133,6 +134,7 @@ REFUSALS = [
     (b"HTTP/1.1 403 Forbidden\r\n\r\n", "JD-PROXY-REFUSED"),
     (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", "JD-PROXY-NO-WAY"),
     (b"SSH-2.0-OpenSSH\r\n\r\n", "JD-PROXY-NOT-HTTP"),
+    (b"HTTP/1.1 \xb200 OK\r\n\r\n", "JD-PROXY-NOT-HTTP"),
     (b"x" * (20 << 10), "JD-PROXY-NOT-HTTP"),
 ]
 
@@ -146,6 +148,48 @@ async def test_a_proxy_that_refuses(answer: bytes, code: str) -> None:
     if code == "JD-PROXY-NTLM":
         assert "NTLM" in caught.value.detail
         assert "Negotiate" in caught.value.detail
+
+
+class Vanishing(asyncio.Transport):
+    """A connection whose other side answers what is written, and is gone before anybody has read it."""
+
+    def __init__(self, protocol: asyncio.Protocol) -> None:
+        super().__init__()
+        self.protocol, self.aborted = protocol, False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.protocol.data_received(b"HTTP/1.1 200 OK\r\n\r\nSSH-2.0")
+        self.protocol.connection_lost(None)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self.protocol
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        raise AssertionError("it has ended")
+
+    def pause_reading(self) -> None:
+        """Nothing more comes."""
+
+    def is_closing(self) -> bool:
+        return False
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class VanishingDialer(DirectDialer):
+    async def dial(self, host: str, port: int, factory: ProtocolFactory) -> asyncio.Transport:
+        protocol = factory()
+        assert isinstance(protocol, asyncio.Protocol)
+        transport = Vanishing(protocol)
+        protocol.connection_made(transport)
+        return transport
+
+
+async def test_a_stream_that_ends_with_the_proxys_answer_is_handed_to_nobody() -> None:
+    with pytest.raises(RouteError) as caught:
+        await ProxyDialer(VanishingDialer(), "http://proxy.test").dial("api.test", 443, asyncio.Protocol)
+    assert (caught.value.code, caught.value.transient) == ("JD-PROXY-CLOSED", True)
 
 
 async def test_a_proxy_that_is_not_there() -> None:
