@@ -40,7 +40,8 @@ class DirectDialer:
         if not addresses:
             raise failures.from_name_error(socket.gaierror(socket.EAI_NONAME, "no address"), at)
         try:
-            sock = await asyncio.wait_for(_race(addresses, at), self._limit)
+            async with asyncio.timeout(self._limit):  # wait_for loses a cancellation that comes with the answer (3.11)
+                sock = await _race(addresses, at)
         except TimeoutError as exc:
             raise failures.timed_out(at, self._limit) from exc
         loop = asyncio.get_running_loop()

@@ -51,7 +51,8 @@ async def resolve(host: str, port: int, *, limit: float = NAME_LIMIT) -> list[Ad
 
     threading.Thread(target=ask, name=f"resolve {host}", daemon=True).start()
     try:
-        found = await asyncio.wait_for(answer, limit)
+        async with asyncio.timeout(limit):
+            found = await answer
     except socket.gaierror as exc:
         raise failures.from_name_error(exc, at) from exc
     except UnicodeError as exc:

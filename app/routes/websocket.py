@@ -131,7 +131,7 @@ class WebSocket(_Inbox):
                 if not self._closing:
                     self._events.append(payload)
             elif op is Op.PING:
-                self._write(frame(payload, Op.PONG))
+                self._answer(payload)
             elif op is not Op.PONG:
                 self._over_by(op, payload)
         self._hand_on()
@@ -214,6 +214,11 @@ class WebSocket(_Inbox):
         data, self._pending, self._pending_size = b"".join(self._pending), [], 0
         if data and not self._over and not self._closing:
             self._transport.write(frames(data, self._frame_size))
+
+    def _answer(self, ping: bytes) -> None:
+        """Who takes no answers gets none: else they would wait here without limit (RFC 6455 §5.5.3 lets us)."""
+        if not self._transport.is_closing() and self._transport.get_write_buffer_size() < WRITE_HIGH:
+            self._write(frame(ping, Op.PONG))
 
     def _write(self, data: bytes) -> None:
         if not self._over and not self._transport.is_closing():

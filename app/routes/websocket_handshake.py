@@ -17,6 +17,8 @@ from app.routes.websocket_frames import FRAME_SIZE
 
 HEAD_LIMIT = 32 << 10
 """Bytes of the answer's head; the service's own has a few hundred, a gateway in between adds cookies."""
+HELD_LIMIT = 2 * HEAD_LIMIT
+"""Bytes from which nothing more is held; what is behind a 101 is taken over within one turn of the loop."""
 REFUSAL_LIMIT = 16 << 10
 """Bytes of a refusal's body that are kept for the error."""
 REFUSAL_WAIT = 1.0
@@ -44,7 +46,9 @@ class Handshake(asyncio.Protocol):
         self._held = bytearray()
         self._head: bytes | None = None
         self._news = asyncio.Event()
-        self._over = False
+        self._over = self._aborted = False
+        self._more = False
+        """More came behind the head than is held: it cannot be a stream any more."""
         self._lost: Exception | None = None
         self._heir: WebSocket | None = None
 
@@ -62,6 +66,8 @@ class Handshake(asyncio.Protocol):
             await self._refusal(headers)
             raise Refused(f"it answered {status}", status, headers, bytes(self._held[:REFUSAL_LIMIT]))
         notes = _judge(headers, key)
+        if self._more:
+            raise ConnectionResetError("more came with its answer than can be held")
         socket = WebSocket(self._transport, frame_size=self._frame_size, notes=notes)
         if not self._over and not self._transport.is_closing():
             self._transport.set_protocol(socket)
@@ -74,7 +80,8 @@ class Handshake(asyncio.Protocol):
         return socket
 
     def abort(self) -> None:
-        """Drop the connection, whoever has it now."""
+        """Drop the connection, whoever has it now, also one that is still to come."""
+        self._aborted = True
         if self._transport is not None:
             self._transport.abort()
 
@@ -85,7 +92,7 @@ class Handshake(asyncio.Protocol):
     async def _refusal(self, headers: dict[str, str]) -> None:
         """Wait a moment for the body of a refusal."""
         length = headers.get("content-length", "")
-        wanted = min(int(length), REFUSAL_LIMIT) if length.isascii() and length.isdigit() else REFUSAL_LIMIT
+        wanted = min(int(length), REFUSAL_LIMIT) if re.fullmatch("[0-9]{1,9}", length) else REFUSAL_LIMIT
         try:
             async with asyncio.timeout(REFUSAL_WAIT):
                 while len(self._held) < wanted and not self._over:
@@ -96,13 +103,17 @@ class Handshake(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        if self._aborted:
+            transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._heir is not None:
             self._heir.feed(data)
             return
-        if len(self._held) < 2 * HEAD_LIMIT:
+        if len(self._held) < HELD_LIMIT:
             self._held += data
+        else:
+            self._more = True
         if self._head is None:
             end = _END.search(self._held)
             begins = b"HTTP/".startswith(bytes(self._held[:5]))

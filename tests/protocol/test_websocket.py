@@ -187,6 +187,33 @@ async def test_anything_else_is_a_refusal(answer: bytes, status: int, body: byte
         assert (caught.value.status, caught.value.body) == (status, body)
 
 
+async def test_a_refusal_of_an_endless_length_is_a_refusal() -> None:
+    answer = b"HTTP/1.1 403 No\r\nContent-Length: " + b"9" * 5_000 + b"\r\n\r\nbody"
+    async with peer(says(answer, stay=False)) as (shake, _):
+        with pytest.raises(Refused) as caught:
+            await shake.agree("h", "/")
+    assert (caught.value.status, caught.value.body) == (403, b"body")
+
+
+async def test_bytes_that_cannot_be_held_are_never_left_out_in_silence() -> None:
+    handshake, transport = Handshake(), _Closing()
+    handshake.connection_made(transport)
+    agreeing = spawn(handshake.agree("bastion.test", "/"), name="agree")
+    await asyncio.sleep(0)
+    handshake.data_received(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+    for _ in range(5):  # as SSH gives what came in one turn of the loop
+        handshake.data_received(bytes(32 << 10))
+    with pytest.raises(ConnectionResetError):
+        await agreeing
+
+
+async def test_a_connection_that_comes_after_the_end_is_dropped() -> None:
+    handshake, transport = Handshake(), _Closing()
+    handshake.abort()
+    handshake.connection_made(transport)
+    assert transport.aborted
+
+
 async def test_a_head_without_end_is_a_refusal() -> None:
     async with peer(says(b"HTTP/1.1 101 X\r\n" + b"X-Y: z\r\n" * 10_000)) as (shake, _):
         with pytest.raises(Refused):
@@ -266,6 +293,25 @@ async def test_pings_are_answered() -> None:
         socket = await shake.agree("h", "/")
         assert unmasked(await answers) == [(Op.PONG, True, b"are you there")]
         assert not socket.spoke
+
+
+async def test_a_server_that_pings_and_takes_no_answers_fills_no_memory() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: str) -> None:
+        writer.transport.pause_reading()
+        writer.write(good(key))
+        for _ in range(16):
+            writer.write(served(bytes(125), Op.PING) * 8_192)
+            await writer.drain()
+        writer.write(served(b"over"))
+        await writer.drain()
+        await asyncio.Event().wait()
+
+    async with peer(script) as (shake, _):
+        socket = await shake.agree("h", "/")
+        kept = Kept()
+        socket.attach(kept)
+        await kept.until(lambda: kept.data == b"over")
+        assert socket.unsent < 1 << 20
 
 
 async def test_bytes_wait_while_nobody_reads_and_the_server_is_held_back() -> None:
@@ -352,6 +398,8 @@ async def test_a_path_with_a_line_end_is_not_sent() -> None:
 class _Closing(asyncio.Transport):
     """As asyncio's TLS transport once it was closed twice: it takes no other protocol."""
 
+    aborted = False
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.sent = bytes(data)
 
@@ -368,7 +416,7 @@ class _Closing(asyncio.Transport):
         raise AttributeError("'NoneType' object has no attribute '_set_app_protocol'")
 
     def abort(self) -> None:
-        pass
+        self.aborted = True
 
     def close(self) -> None:
         pass
