@@ -9,8 +9,8 @@ endif
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 RUN_READY := $(VENV)/run.ready
 DEV_READY := $(VENV)/dev.ready
-# Workers for the tests: two, since the build machine has two cores.
-WORKERS ?= 2
+# Workers for the tests: three on the build machine's two cores, since tests wait as long as they compute.
+WORKERS ?= 3
 
 .PHONY: setup demo test check lint imports types types-windows compiled bench soak screenshots lock clean
 
