@@ -23,6 +23,21 @@ def spawn(coro: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
     return asyncio.get_running_loop().create_task(coro, name=name)
 
 
+async def to_its_end(task: asyncio.Task[T]) -> T:
+    """The result of a task that must run to its end: whoever is cancelled meanwhile is so after that, however often."""
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        if not task.cancelled():
+            task.exception()  # nobody else looks at it
+        raise asyncio.CancelledError
+    return task.result()
+
+
 class TaskOwner:
     """Keeps tasks until they end, and ends them with itself.
 

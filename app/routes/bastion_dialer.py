@@ -16,13 +16,13 @@ from app.routes.bastion_failures import Where
 from app.routes.bastion_http import BastionHttp
 from app.routes.bastion_sessions import Carriage, Sessions
 from app.routes.bastion_stream import BastionStream, Traffic
-from app.routes.bastion_tokens import BastionTokens, Grant, Target
+from app.routes.bastion_tokens import BastionTokens, Exchange, Grant, Target
 from app.routes.failures import StreamFailed
 from app.routes.websocket import NotAWebSocket, WebSocket
 from app.routes.websocket_frames import FRAME_SIZE
 from app.routes.websocket_handshake import Handshake, Refused
 from app.rows import HopState, StepState
-from app.tasks import Backoff, TaskOwner, spawn
+from app.tasks import Backoff, TaskOwner, spawn, to_its_end
 
 WAIT_MAX = 10.0
 """Seconds that a stream waits on the Bastion's word (Retry-After) before its next try; more is an error."""
@@ -107,19 +107,18 @@ class BastionDialer:
         opening = spawn(self._carry(stream, target), name=f"bastion {self._where(target)}: open")
         opening.add_done_callback(_take_note)
         self._opening.add(opening)
+        opening.add_done_callback(self._opening.discard)
         try:
             await asyncio.wait({opening})
-            if opening.cancelled():
+            if opening.cancelled() or self._closed:
                 raise bastion_failures.closed(self._way.bastion)
             opening.result()
+            self._tried = 0
+            stream.open(factory)
         except BaseException:
             opening.cancel()
             stream.abort()
             raise
-        finally:
-            self._opening.discard(opening)
-        self._tried = 0
-        stream.open(factory)
         return stream
 
     def _target(self, port: int) -> Target:
@@ -160,8 +159,9 @@ class BastionDialer:
         where = self._where(target)
         handshake = Handshake(frame_size=self._frame_size)
         connecting = spawn(self._http.connect(handshake), name=f"bastion {where}: connect")
-        exchange = self._tokens.exchange(target, where, unusable=self._sessions.delete_soon)
-        issuing = spawn(exchange, name=f"bastion {where}: token")
+        exchange = Exchange()
+        issue = self._tokens.exchange(target, where, exchange, unusable=self._sessions.delete_soon)
+        issuing = spawn(issue, name=f"bastion {where}: token")
         connecting.add_done_callback(_take_note)
         issuing.add_done_callback(_take_note)
         try:
@@ -176,7 +176,7 @@ class BastionDialer:
         except BaseException as failure:
             connecting.cancel()
             handshake.abort()
-            self._sessions.forsake(issuing)
+            self._sessions.forsake(issuing, exchange)
             if isinstance(failure, JumpdeckError) and failure.code == "JD-BASTION-THROTTLED":
                 told = failure
                 raise _Fruitless(lambda _: told, failure.retry_after) from failure
@@ -299,19 +299,25 @@ class BastionDialer:
             raise bastion_failures.on_the_way(error, self._way.bastion) from error.__cause__
 
     async def aclose(self) -> None:
-        """End every stream and delete every session, as far as the limit goes."""
+        """End every stream and delete every session, as far as the limit goes; also when the caller is cancelled."""
         self._closed = True
-        for opening in tuple(self._opening):
-            opening.cancel()
-        for stream in tuple(self._streams):
-            stream.abort()
-        self._sessions.release_all()
-        await self._owner.aclose()
-        await asyncio.sleep(0)  # what was cancelled hands over its sessions
-        await self._sessions.settle(self._limits.close)
-        self._http.close()
-        if not self._gone.done():
-            self._gone.set_result(bastion_failures.closed(self._way.bastion))
+        await to_its_end(spawn(_close(self), name=f"bastion {self._way.bastion}: close"))
+
+
+async def _close(self: BastionDialer) -> None:
+    openings = tuple(self._opening)
+    for opening in openings:
+        opening.cancel()
+    for stream in tuple(self._streams):
+        stream.abort()
+    self._sessions.release_all()
+    await self._owner.aclose()
+    if openings:
+        await asyncio.wait(openings, timeout=self._limits.close)  # they hand over their sessions
+    await self._sessions.settle(self._limits.close)
+    self._http.close()
+    if not self._gone.done():
+        self._gone.set_result(bastion_failures.closed(self._way.bastion))
 
 
 def _take_note(task: asyncio.Task[Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from urllib.parse import quote
 
 from app.errors import JumpdeckError, Recovery, RouteError, SignInError
 from app.records import Record
@@ -40,7 +41,7 @@ def said(body: bytes, secrets: tuple[str, ...] = ()) -> str:
     text = body[: 64 << 10].decode("utf-8", "replace").strip()
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     if isinstance(document, dict):
         inner = document.get("error")
@@ -52,7 +53,7 @@ def said(body: bytes, secrets: tuple[str, ...] = ()) -> str:
         text = f"a web page: {title[1]}" if title else "a web page"
     for secret in secrets:
         if secret:
-            text = text.replace(secret, "***")
+            text = text.replace(secret, "***").replace(quote(secret, safe=""), "***")  # bare, and as in the URL
     return prose(text, SAID_LIMIT)
 
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from app.routes.bastion_tokens import BastionTokens, Grant
+from app.routes.bastion_tokens import BastionTokens, Exchange, Grant
 from app.routes.websocket import WebSocket
 from app.tasks import Backoff, spawn
 
@@ -51,13 +51,18 @@ class Sessions:
         self._standing.add(carriage)
         return carriage
 
-    def forsake(self, issuing: asyncio.Task[Grant]) -> None:
-        """Nobody wants this session, which may not even have been given out yet: it is deleted when it is."""
+    def forsake(self, issuing: asyncio.Task[Grant], exchange: Exchange) -> None:
+        """Nobody wants this session: it is deleted once it was given out, and not asked for where it was not yet."""
 
         async def await_it() -> None:
-            await asyncio.wait({issuing})
+            try:
+                await asyncio.wait({issuing})
+            finally:
+                issuing.cancel()
             self._delete_if_given(issuing)
 
+        if not exchange.sent:
+            issuing.cancel()  # its token may wait for a person, who would be asked for nothing
         if issuing.done():
             self._delete_if_given(issuing)
         else:

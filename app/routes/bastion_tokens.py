@@ -56,6 +56,14 @@ class Grant(Record):
         return f"/webtunnelv2/{_segment(self.websocket_token.reveal())}?X-Node-Id={_segment(self.node_id)}"
 
 
+class Exchange:
+    """How far a token exchange is."""
+
+    def __init__(self) -> None:
+        self.sent = False
+        """Whether it must run to its end: it was sent, and a session that nobody knows of is never deleted."""
+
+
 def by_address(bastion_id: str, address: str, port: int) -> Target:
     """The target of IP connect: a pseudo resource in the Bastion's own subscription and group."""
     parts = bastion_id.split("/")
@@ -70,32 +78,36 @@ class BastionTokens:
     def __init__(self, http: BastionHttp, access_token: AccessTokens) -> None:
         self._http, self._access_token = http, access_token
 
-    async def exchange(self, target: Target, where: Where, *, unusable: Callable[[Grant], None]) -> Grant:
-        """A session for one stream. Must run to its end: a session that nobody knows of is never deleted.
+    async def exchange(
+        self, target: Target, where: Where, exchange: Exchange, *, unusable: Callable[[Grant], None]
+    ) -> Grant:
+        """A session for one stream. Must not be cancelled while `exchange` says that it was sent.
 
         `unusable` takes a session whose answer lacks what a stream needs. A 401 is asked once more with a new access
         token, for the cached one may have been revoked.
         """
         try:
-            return await self._exchange(target, where, unusable, fresh=False)
+            return await self._exchange(target, where, exchange, unusable, fresh=False)
         except JumpdeckError as error:
             if error.code != "JD-SIGN-IN-BASTION":
                 raise
-        return await self._exchange(target, where, unusable, fresh=True)
+        return await self._exchange(target, where, exchange, unusable, fresh=True)
 
     async def _exchange(
-        self, target: Target, where: Where, unusable: Callable[[Grant], None], *, fresh: bool
+        self, target: Target, where: Where, exchange: Exchange, unusable: Callable[[Grant], None], *, fresh: bool
     ) -> Grant:
         token = (await self._access_token(fresh)).value.reveal()
         form = {"resourceId": target.resource, "protocol": "tcptunnel", "workloadHostPort": str(target.port),
                 "aztoken": token}  # fmt: skip
         if target.hostname:
             form["hostname"] = target.hostname
+        exchange.sent = True
         answer = await self._http.request(
             "POST", "/api/tokens", {"Content-Type": "application/x-www-form-urlencoded"},
             urlencode(form).encode("ascii"), limit=EXCHANGE_LIMIT,
         )  # fmt: skip
         if answer.status != 200:
+            exchange.sent = False
             raise bastion_failures.from_exchange(answer, where, (token,))
         auth, node, websocket = _read(answer.body)
         grant = Grant(Secret(auth), Secret(websocket), node)
@@ -124,7 +136,7 @@ def _read(body: bytes) -> tuple[str, str, str]:
     """authToken, nodeId, websocketToken; empty where there is no usable text."""
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     found = document if isinstance(document, dict) else {}
     auth, node, websocket = (_plain(found.get(name)) for name in ("authToken", "nodeId", "websocketToken"))

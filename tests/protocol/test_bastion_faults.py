@@ -5,14 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
 
 from app.errors import ExitCode, JumpdeckError, Recovery
+from app.identity.identity import AccessToken
+from app.routes.bastion_dialer import BastionDialer
+from app.routes.bastion_failures import Where, said
+from app.routes.bastion_http import HttpAnswer
+from app.routes.bastion_tokens import BastionTokens, Exchange, Target
 from app.routes.failures import StreamFailed
-from tests.bastion_client import QUICK, Client, keep
-from tests.bastion_world import VM, World, bastion_world
+from tests.bastion_client import QUICK, Client, FakeIdentity, keep
+from tests.bastion_world import BASTION, VM, World, bastion_world
 
 WORD = 23
 """The port of the VM at which a server speaks first."""
@@ -231,6 +237,104 @@ async def test_a_hop_that_ends_in_the_middle_of_a_dial(world: World, client: Cli
     dialing.cancel()
     await asyncio.wait({dialing})
     await nothing_left(world)
+
+
+async def test_a_dial_given_up_while_a_person_signs_in_asks_nobody_any_more(world: World, client: Client) -> None:
+    waiting, ended = asyncio.Event(), asyncio.Event()
+
+    class Signing(FakeIdentity):
+        async def token(self, scope: str, *, fresh: bool = False, claims: str | None = None) -> AccessToken:
+            waiting.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+            raise AssertionError
+
+    client.identity = Signing()
+    async with client.opened() as dialer:
+        dialing = asyncio.ensure_future(keep(dialer))
+        await waiting.wait()
+        dialing.cancel()
+        await asyncio.wait({dialing})
+        await asyncio.wait_for(ended.wait(), 1)
+    assert world.plane.counters.issued == 0
+
+
+async def test_a_hop_that_ends_as_a_stream_opens_hands_nobody_a_dead_one(world: World, client: Client) -> None:
+    async with client.opened() as dialer:
+        dialing = asyncio.ensure_future(keep(dialer))
+        await asyncio.sleep(0)
+
+        def close(_: object) -> None:
+            dialer._closed = True
+            for stream in tuple(dialer._streams):
+                stream.abort()
+
+        next(iter(dialer._opening)).add_done_callback(close)
+        with pytest.raises(JumpdeckError) as caught:
+            await dialing
+        assert caught.value.code == "JD-BASTION-CLOSED-HERE"
+    await nothing_left(world)
+
+
+async def test_a_protocol_that_cannot_be_made_leaves_no_session(world: World, client: Client) -> None:
+    def broken() -> asyncio.Protocol:
+        raise RuntimeError("no")
+
+    async with client.opened() as dialer:
+        with pytest.raises(RuntimeError):
+            await dialer.dial("api.private", 443, broken)
+        await nothing_left(world)
+
+
+async def test_who_is_cancelled_twice_at_the_end_leaves_neither_session_nor_connection(
+    world: World, client: Client
+) -> None:
+    opened: asyncio.Future[BastionDialer] = asyncio.get_running_loop().create_future()
+
+    async def hold() -> None:
+        async with client.opened() as dialer:
+            await keep(dialer)
+            await keep(dialer)
+            opened.set_result(dialer)
+            await asyncio.Event().wait()
+
+    holding = asyncio.ensure_future(hold())
+    dialer = await opened
+    for _ in range(5):
+        holding.cancel()
+        await asyncio.sleep(0)
+    await asyncio.wait({holding})
+    assert holding.cancelled() and dialer._http._closed
+    assert world.plane.counters.deleted == world.plane.counters.issued == 2
+
+
+class Answers:
+    """In place of HTTPS to a Bastion: one answer to all."""
+
+    def __init__(self, answer: HttpAnswer) -> None:
+        self.answer = answer
+
+    async def request(self, method: str, path: str, headers: object, body: bytes = b"", *, limit: float) -> HttpAnswer:
+        return self.answer
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_an_answer_without_bottom_is_one_that_cannot_be_read(client: Client, status: int) -> None:
+    async def token(fresh: bool) -> AccessToken:
+        return await client.identity.token("", fresh=fresh)
+
+    http = Answers(HttpAnswer(status, {}, b"[" * (60 << 10)))
+    with pytest.raises(JumpdeckError) as caught:
+        await BastionTokens(cast("Any", http), token).exchange(
+            Target(VM, 22, "jump"), Where("hub", BASTION, "jump"), Exchange(), unusable=lambda _: None
+        )
+    assert caught.value.code == ("JD-BASTION-ANSWER" if status == 200 else "JD-BASTION-SERVICE")
+
+
+def test_a_token_that_the_far_end_says_again_as_it_stood_in_the_url_is_not_shown() -> None:
+    assert said(b"no such path: /webtunnelv2/a%2Fb%2Bc%3D?", ("a/b+c=",)) == "no such path: /webtunnelv2/***?"
 
 
 def throttle(world: World, times: int, seconds: int) -> None:
