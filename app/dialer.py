@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, runtime_checkable
 
-from app.errors import JumpdeckError
+from app.errors import JumpdeckError, Recovery
 from app.rows import HopState
 
 ProtocolFactory = Callable[[], asyncio.BaseProtocol]
@@ -91,3 +91,16 @@ class Link(Protocol):
     def alive(self) -> None:
         """Tell the session that the API server has just been heard (bytes came): proof of life."""
         ...
+
+
+def worth_waiting(link: Link, error: JumpdeckError) -> bool:
+    """Whether a reader that met `error` keeps its cursor and waits for the session, rather than end with it.
+
+    What passes by itself always; a sign-in that ended where the session is `patient`: somebody signs in meanwhile.
+    """
+    return error.transient or (bool(getattr(link, "patient", False)) and ends_sign_in(error))
+
+
+def ends_sign_in(error: JumpdeckError) -> bool:
+    """Whether all that lacks is that a person signs in again."""
+    return error.layer == "sign-in" and error.recovery is Recovery.NEEDS_PERSON

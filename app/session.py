@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+from app.dialer import worth_waiting
 from app.errors import JumpdeckError, Recovery, RouteError
 from app.identity.attending import attend
 from app.program_log import log_crash, log_path
@@ -72,6 +73,9 @@ class Session:
         self._route = RouteKeeper(profile, ground, self._asker)
         self.invoke = InvokeLink(profile, ground, self._asker) if by_invoke(profile) else None
         """What stands in place of a route where there is no network path."""
+        self.patient = False
+        """Whether readers outlive a sign-in that ended: somebody sees to it that one is made. Before the first UP it
+        is an error like any other."""
         self._liveness = Liveness(self._board, self._route, every=probe_every, limit=probe_limit)
         self._pacing = Pacing(backoff)
         self._owner = TaskOwner(f"session {profile.name}")
@@ -110,7 +114,7 @@ class Session:
             state = self.state
             if state.phase in UP_PHASES and self._liveness.suspect is None:
                 return
-            if state.phase in STUCK and state.error is not None:
+            if state.phase in STUCK and state.error is not None and not worth_waiting(self, state.error):
                 raise state.error
             if state.phase in (P.CLOSING, P.CLOSED):
                 raise state.error or RouteError(f"{self.profile.name} was closed", code="JD-SESSION-CLOSED")

@@ -18,6 +18,9 @@ class PatientLink:
     tries again, and the log goes on where it was.
     """
 
+    patient = True
+    """A sign-in that ended is waited for as well, when a stream meets that first."""
+
     def __init__(self, session: Session) -> None:
         self._session = session
 

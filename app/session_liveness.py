@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from app.dialer import ends_sign_in
 from app.errors import JumpdeckError, Recovery, RouteError
 from app.rows import SessionPhase
 from app.session_route import RouteKeeper
@@ -41,7 +42,7 @@ class Liveness:
 
     def report(self, error: JumpdeckError) -> None:
         """A stream failed in a way that may mean that the link is gone."""
-        if self._board.state.phase in UP_PHASES and error.transient:
+        if self._board.state.phase in UP_PHASES and (error.transient or ends_sign_in(error)):
             self.suspect = error
             self.wake.set()
 

@@ -64,10 +64,11 @@ async def _hold(profile: Profile, args: argparse.Namespace) -> int:
             sock = stack.enter_context(await listening_socket(args.port))
         elif args.port:
             say("jumpdeck: --port is not used: the route has no hop that carries streams.")
-        session = await stack.enter_async_context(open_profile_session(profile.name, args))
+        session = await stack.enter_async_context(open_profile_session(profile.name, args, lasting=True))
         lent = await stack.enter_async_context(lent_route(session, sock))
         _show(session, lent)
-        return await _stay(session)
+        waits, session.patient = session.patient, False  # the other program is told at once, and tries again by itself
+        return await _stay(session, waits=waits)
 
 
 def _show(session: Session, lent: Lent) -> None:
@@ -99,14 +100,18 @@ def shell_line(path: str, *, windows: bool) -> str:
     return f"export KUBECONFIG={shlex.quote(path)}"
 
 
-async def _stay(session: Session) -> int:
-    """Say what happens to the session until it is lost for good, and then raise why."""
+async def _stay(session: Session, *, waits: bool) -> int:
+    """Say what happens to the session until it is lost for good, and then raise why.
+
+    `waits`: a sign-in that ended is seen to, so it is no loss.
+    """
+    from app.dialer import ends_sign_in
     from app.session_states import STUCK
 
     teller = _Teller()
     while True:
         state = session.state
-        if state.phase in STUCK and state.error is not None:
+        if state.phase in STUCK and state.error is not None and not (waits and ends_sign_in(state.error)):
             raise state.error
         teller.tell(state)
         await session.changed()

@@ -115,12 +115,15 @@ async def _lend_and_run(profile: Profile, command: list[str], args: argparse.Nam
     asker = LeavingAsker(person) if person is not None else None
     try:
         async with AsyncExitStack() as stack:
-            session = await stack.enter_async_context(open_profile_session(profile.name, args, asker=asker))
+            session = await stack.enter_async_context(
+                open_profile_session(profile.name, args, asker=asker, lasting=True)
+            )
+            waits, session.patient = session.patient, False  # the program is told at once, and tries again by itself
             sock = await listening_socket() if needs_listener(profile) else None
             lent = await stack.enter_async_context(lent_route(session, sock))
             if asker is not None:
                 asker.leave()
-            await stack.enter_async_context(said_when_lost(session))
+            await stack.enter_async_context(said_when_lost(session, waits=waits))
             return await _child(command, lent.kubeconfig, signals)
     except asyncio.CancelledError:
         if signals.got is None:

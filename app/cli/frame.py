@@ -140,11 +140,12 @@ def asker_for(args: argparse.Namespace) -> Asker | None:
 
 @asynccontextmanager
 async def open_profile_session(
-    name: str, args: argparse.Namespace, *, asker: Asker | None = None
+    name: str, args: argparse.Namespace, *, asker: Asker | None = None, lasting: bool = False
 ) -> AsyncIterator[Session]:
     """The session of a profile, UP. Raises what kept it from coming up (with its exit code); closes it at the end.
 
-    `asker` stands in place of the terminal.
+    `asker` stands in place of the terminal. `lasting`: the command goes on for ever; where somebody can be asked, a
+    sign-in that ends later is waited for.
     """
     from app.profiles.store import load
     from app.session_route import RouteGround
@@ -160,7 +161,15 @@ async def open_profile_session(
         await wait_first_up(session, getattr(args, "connect_timeout", 30.0) + _for_access(session.profile))
         for warning in session.state.warnings:
             say(f"jumpdeck: warning: {warning}")
-        yield session
+        if not lasting or asker is None:
+            yield session
+            return
+        from app.cli.prompts import TerminalAsker
+        from app.cli.signed_in import kept_signed_in
+
+        session.patient = True
+        async with kept_signed_in(session, ground, asker if isinstance(asker, TerminalAsker) else None):
+            yield session
 
 
 def _for_access(profile: Profile) -> float:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from app.cli.frame import controlling_terminal, say
+from app.dialer import ends_sign_in
 from app.errors import JumpdeckError, Recovery, RouteError, UsageError
 from app.records import Record
 from app.text import clean
@@ -195,12 +196,16 @@ async def lost_for_good(session: Session) -> JumpdeckError:
 
 
 @asynccontextmanager
-async def said_when_lost(session: Session) -> AsyncIterator[None]:
-    """While inside: say once, on standard error, that the session cannot come back by itself."""
+async def said_when_lost(session: Session, *, waits: bool = False) -> AsyncIterator[None]:
+    """While inside: say once, on standard error, that the session cannot come back by itself.
+
+    `waits`: of a sign-in that ended somebody else speaks, and sees to it.
+    """
     from app.tasks import spawn
 
     async def watch() -> None:
-        error = await lost_for_good(session)
+        while ends_sign_in(error := await lost_for_good(session)) and waits:
+            await session.changed()
         say(f"jumpdeck: {session.profile.name} is lost and does not come back by itself: {error} [{error.code}]")
         if error.hint:
             say(f"  {error.hint}")

@@ -84,7 +84,7 @@ async def _one(
     from app.cli.pods import chosen_namespaces
 
     try:
-        async with open_profile_session(name, args) as session:
+        async with open_profile_session(name, args, lasting=query.follow) as session:
             reader = session.reader
             own = dataclasses.replace(
                 query, namespaces=chosen_namespaces(args, reader), profile=name if printing.look.profiled else ""

@@ -71,7 +71,7 @@ async def _main(args: argparse.Namespace) -> int:
     from app.cli.frame import open_profile_session
     from app.cluster.paging import PodScope
 
-    async with open_profile_session(args.profile, args) as session:
+    async with open_profile_session(args.profile, args, lasting=args.watch) as session:
         reader = session.reader
         scope = PodScope(chosen_namespaces(args, reader), args.selector)
         if not reader.live:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from app.cli.terminal import columns, read_answer, show
+from app.cli.terminal import columns, in_foreground, read_answer, show
 from app.text import MAX_PROSE, clean, clean_block
 
 if TYPE_CHECKING:
@@ -108,6 +108,17 @@ class TerminalAsker:
         except OSError:
             return
         await asyncio.get_running_loop().create_future()
+
+    async def wait_enter(self, offer: str) -> None:
+        """Show `offer` and return when somebody presses Enter; neither where this command is not in the foreground.
+
+        Another program reads the terminal then, and a read of ours would stop us. Windows: never, its reads cannot be
+        withdrawn.
+        """
+        import asyncio
+
+        if not in_foreground() or await self._ask(lambda stop: read_answer(offer, stop=stop)) is None:
+            await asyncio.get_running_loop().create_future()
 
     def tell(self, server: str, text: str) -> None:
         """A banner goes to standard error, line by line, with its speaker's name."""

@@ -34,6 +34,22 @@ def show(text: str) -> None:
         terminal.write(clean_block(text))
 
 
+def in_foreground() -> bool:
+    """Whether what is typed at the controlling terminal is for this program; False on Windows, which does not tell."""
+    if sys.platform == "win32":
+        return False
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
+
+
 class Stopped(Exception):
     """The question was withdrawn while it was being answered."""
 

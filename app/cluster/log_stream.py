@@ -15,7 +15,7 @@ from typing import Any
 from app.cluster.log_lines import MAX_LINE, LineAssembler
 from app.cluster.log_pod import LogApi, pod_path
 from app.cluster.log_resume import REPLAY_SECONDS, ROTATED, LogCursor
-from app.dialer import Link
+from app.dialer import Link, ends_sign_in, worth_waiting
 from app.errors import JumpdeckError, NotFoundError, Recovery, RouteError
 from app.rows import LogBatch, LogMark, LogSource, MarkKind
 from app.tasks import Backoff
@@ -101,9 +101,9 @@ class Patience:
 
     async def after(self, error: JumpdeckError) -> None:
         """Return when trying again makes sense. Raises the error when it does not, or the session's own."""
-        if not error.transient:
+        if not worth_waiting(self.link, error):
             raise error
-        if not isinstance(error, RouteError):  # the server answered: the link is well
+        if not isinstance(error, RouteError) and not ends_sign_in(error):  # the server answered: the link is well
             if error.code not in (self._told, "JD-LOG-WAITING"):
                 self._told = error.code
                 await self._sender.mark(MarkKind.NOTE, f"{error.title}; it is tried again")

@@ -15,7 +15,7 @@ from app.cluster import failures
 from app.cluster.api import ApiClient
 from app.cluster.paging import JSON, MAX_RESTARTS, PodScope, pods_path, raw_pages, selectors
 from app.cluster.pod_decode import RawPod, decode_pod_list, pod_row, read_watch_event
-from app.dialer import Link
+from app.dialer import Link, worth_waiting
 from app.errors import JumpdeckError, Recovery, RouteError
 from app.records import Record
 from app.rows import PodRow, PodSnapshot, Staleness
@@ -273,7 +273,7 @@ class PodWatch:
             if failure.code == "JD-API-GONE" and backoff.tries == 0:
                 backoff.next()  # the first relist goes out at once; one after the other waits
                 return
-        elif not failure.transient:
+        elif not worth_waiting(self._link, failure):
             raise failure
         place.error, place.staleness = failure, Staleness.STALE
         board.touch()

@@ -14,7 +14,7 @@ from app.cluster.log_follow import LogFollow
 from app.cluster.log_query import TailQuery, scopes
 from app.cluster.log_stream import Deliver, LogRequest
 from app.cluster.pods import PodScope, PodWatch, list_pods
-from app.dialer import Link
+from app.dialer import Link, worth_waiting
 from app.errors import JumpdeckError, NotFoundError
 from app.rows import ContainerKind, ContainerRow, LogBatch, LogMark, LogSource, MarkKind, PodRow, PodSnapshot, Staleness
 from app.tasks import TaskOwner
@@ -164,7 +164,7 @@ class Tail:
         begun: set[int] = set()
 
         def on_snapshot(number: int, snapshot: PodSnapshot) -> None:
-            if snapshot.error is not None and not snapshot.error.transient:
+            if snapshot.error is not None and not worth_waiting(self._link, snapshot.error):
                 self._fail(snapshot.error, final=snapshot.staleness is Staleness.STALE)
             if snapshot.staleness is not Staleness.LIVE:
                 return
