@@ -26,6 +26,8 @@ RUN_LIMIT = 30.0
 """Seconds for az: a cold start takes ten on a managed Windows computer."""
 OUTPUT_LIMIT = 64 << 10
 """Bytes of each of its outputs; a token has two to five KiB."""
+_RESOURCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:/_-]{0,255}")
+"""What goes to az: on Windows it is a batch file, whose shell takes &, | and % for its own."""
 _TOKEN = re.compile(r"eyJ[\w-]+\.[\w.-]+|\"accessToken\"\s*:\s*\"[^\"]*\"?")
 _AADSTS = re.compile(r"AADSTS(\d{4,7})")
 
@@ -41,7 +43,11 @@ class AzureCliSource:
         """As `TokenSource.silent`; az has a cache of its own, which it answers from."""
         if claims is not None:
             raise self._challenged(scope, claims)
-        args = ["account", "get-access-token", "--output", "json", "--resource", scope.removesuffix("/.default")]
+        resource = scope.removesuffix("/.default")
+        if not _RESOURCE.fullmatch(resource):
+            raise SignInError("The Azure CLI cannot be asked for this", f"{clean(scope)} is no scope",
+                              "Check aks-scope of the cloud.", code="JD-SIGN-IN-AZ")  # fmt: skip
+        args = ["account", "get-access-token", "--output", "json", "--resource", resource]
         if self.about.tenant:
             args += ["--tenant", self.about.tenant]
         code, output, said = await self._run(args)

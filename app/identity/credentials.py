@@ -109,6 +109,21 @@ class Threads:
             raise failure_of(error, self.about, last) from error
 
 
+class Shown:
+    """Shows codes while their sign-in lasts: a thread that was abandoned may still bring one, which nobody awaits."""
+
+    def __init__(self, show: Show) -> None:
+        self._show: Show | None = show
+
+    def __call__(self, code: DeviceCode) -> None:
+        if self._show is not None:
+            self._show(code)
+
+    def end(self) -> None:
+        """Show nothing more."""
+        self._show = None
+
+
 def obtained(info: AccessTokenInfo) -> Obtained:
     """A library's token as ours."""
     token = AccessToken(Secret(info.token), float(info.expires_on))
@@ -160,9 +175,13 @@ class AppSource:
         if self.about.kind in UNABLE:
             raise unable(self.about.label)
         credential = self._credential or await self._new()
-        return await self._threads.call(
-            lambda: acquire(credential, self.about, scope, data, None, None), SILENT_LIMIT
-        )
+        try:
+            return await self._threads.call(
+                lambda: acquire(credential, self.about, scope, data, None, None), SILENT_LIMIT
+            )
+        except BaseException:
+            self._credential = None  # its connections are abandoned, and MSAL repeats a refusal for a minute
+            raise
 
     async def ask(self, scope: str, claims: str | None, show: Show) -> Obtained:
         """Applications ask nobody."""
@@ -218,11 +237,11 @@ class PersonSource:
     async def ask(self, scope: str, claims: str | None, show: Show) -> Obtained:
         """As `TokenSource.ask`."""
         cache = await self._opened()
-        loop = asyncio.get_running_loop()
+        loop, told = asyncio.get_running_loop(), Shown(show)
 
         def prompt(url: str, code: str, expires: datetime) -> None:  # in the thread of the call
             shown = DeviceCode(self.about.label, clean(url), clean(code), expires.timestamp())
-            loop.call_soon_threadsafe(show, shown)
+            loop.call_soon_threadsafe(told, shown)
 
         if self._says:
             show(DeviceCode(self.about.label, "", "", _now() + PERSON_LIMIT, self._says))
@@ -235,6 +254,7 @@ class PersonSource:
         try:
             info, record = await self._threads.call(sign_in, PERSON_LIMIT)
         finally:
+            told.end()
             self._credential = None  # the next one is made with the record, and asks nobody
         await self._check_account(record, cache)
         if not self._lasting:
@@ -253,19 +273,22 @@ class PersonSource:
             raise needs_person(self.about)
         account = self._record.home_account_id
         credential = self._credential or await self._new(self._record)
-        loop = asyncio.get_running_loop()
+        loop, told = asyncio.get_running_loop(), Shown(show) if show else None
 
         def shown(code: DeviceCode) -> None:  # in the thread of the call
-            if show is not None:
-                loop.call_soon_threadsafe(show, code)
+            if told is not None:
+                loop.call_soon_threadsafe(told, code)
 
         try:
             return await self._threads.call(
-                lambda: acquire(credential, self.about, scope, data, account, shown if show else None), PERSON_LIMIT
+                lambda: acquire(credential, self.about, scope, data, account, shown if told else None), PERSON_LIMIT
             )
         except BaseException:
             self._credential = None  # its connections are abandoned
             raise
+        finally:
+            if told is not None:
+                told.end()
 
     async def forget(self) -> bool:
         """Remove the account with its tokens from the cache, and its record."""

@@ -20,6 +20,8 @@ DETAIL_LIMIT = 400
 """Characters of a sign-in server's words; the rest is trace ids."""
 SKEW = 300.0
 """Seconds by which this computer's clock may differ before it is said; Entra tolerates five minutes."""
+RETRY_AFTER_MAX = 300.0
+"""Seconds of Retry-After that are passed on; more would look like a hang."""
 _CAUSES = 12
 """Exceptions that are looked at behind one; the libraries nest six."""
 _AADSTS = re.compile(r"AADSTS(\d{4,7})")
@@ -173,7 +175,7 @@ def _by_status(last: LastAnswer | None, about: About) -> SignInError | None:
     if last is None or (last.status != 429 and last.status < 500):
         return None
     title = "The sign-in server asks us to wait" if last.status == 429 else "The sign-in server has a problem"
-    wait = float(last.retry_after) if last.retry_after.isdecimal() else None
+    wait = min(float(last.retry_after), RETRY_AFTER_MAX) if last.retry_after.isdecimal() else None
     return SignInError(
         title, f"{about.label}: HTTP {last.status}", "It is tried again.", code="JD-SIGN-IN-BUSY",
         recovery=Recovery.TRANSIENT, retry_after=wait,

@@ -6,9 +6,9 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from app import audit
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from app.identity.clouds import CloudEndpoints
     from app.profiles.model import Profile, SignIn
     from app.secrets import SecretSource
+
+T = TypeVar("T")
 
 LEAST_LIFE = 300.0
 """Seconds that a token handed out has to live, as azure-identity renews them: longer than any request, and enough for
@@ -138,10 +140,11 @@ class SharedIdentity:
         self._waiting.join(asker)
         try:
             async with self._lock:
-                return str(await get(scope, data, self._waiting.show if self._waiting.anybody else None))
+                if not self._waiting.anybody:
+                    return str(await get(scope, data, None))
+                return str(await self._by_person(get(scope, data, self._waiting.show)))
         finally:
             self._waiting.leave(asker)
-            await self._waiting.hide()
 
     async def forget(self) -> bool:
         """Sign out: no token, refresh token or record of ours stays; whether there was any. Raises SignInError."""
@@ -174,7 +177,10 @@ class SharedIdentity:
         flight.callers += 1
         self._waiting.join(asker)
         try:
-            return await asyncio.shield(flight.task)
+            await asyncio.wait({flight.task})
+            if flight.task.cancelled():  # by `aclose`: who waits here was not cancelled
+                raise SignInError("The sign-in was ended", self.about.label, code="JD-SIGN-IN-CLOSED")
+            return flight.task.result()
         finally:
             flight.callers -= 1
             self._waiting.leave(asker)
@@ -199,12 +205,13 @@ class SharedIdentity:
             except PersonNeeded:
                 if not self._waiting.anybody:
                     raise
-                got = await self._with_person(scope, claims)
+                got = await self._by_person(self._source.ask(scope, claims, self._waiting.show))
             self._keep(scope, claims, got)
             return got.token
 
-    async def _with_person(self, scope: str, claims: str | None) -> Obtained:
-        asking = spawn(self._source.ask(scope, claims, self._waiting.show), name=f"sign in {self.about.label}")
+    async def _by_person(self, ask: Coroutine[Any, Any, T]) -> T:
+        """What a person helps to get, who may give up on it. Nothing of it is shown afterwards."""
+        asking = spawn(ask, name=f"sign in {self.about.label}")
         given_up = spawn(self._waiting.given_up(), name="given up")
         try:
             await asyncio.wait({asking, given_up}, return_when=asyncio.FIRST_COMPLETED)
@@ -218,8 +225,8 @@ class SharedIdentity:
         finally:
             for task in (asking, given_up):
                 task.cancel()
-            await asyncio.wait({asking, given_up})
             await self._waiting.hide()
+            await asyncio.wait({asking, given_up})
 
     def _keep(self, scope: str, claims: str | None, got: Obtained) -> None:
         now = self._clock()

@@ -7,6 +7,7 @@ itself: the same client, cache, authority and connections; nothing is shared wit
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.errors import Recovery, SignInError
 from app.records import Record, field
+from app.tasks import spawn
 from app.text import clean, prose
 
 if TYPE_CHECKING:
@@ -46,23 +48,26 @@ class SshCertificates:
 
     def __init__(self, get: Callable[[str, dict[str, str]], Any], label: str) -> None:
         self._get, self._label = get, label
-        self._private: RSAPrivateKey | None = None
+        self._making: asyncio.Task[RSAPrivateKey] | None = None
 
     async def current(self, scope: str) -> EntraKey:
         """A certificate that was valid a moment ago. Raises SignInError."""
-        import asyncio
-
-        if self._private is None:
-            self._private = await asyncio.to_thread(_new_key)
-        body = str(await self._get(scope, request_data(self._private)))
+        private = await self._key()
+        body = str(await self._get(scope, request_data(private)))
         try:
             blob = base64.b64decode(body + "=" * (-len(body) % 4), validate=True)
         except (binascii.Error, ValueError):
             raise SignInError(
-                "Entra's answer holds no SSH certificate", f"{self._label}: it begins with {prose(body[:20])!r}",
+                "Entra's answer holds no SSH certificate", f"{self._label}: {len(body)} characters that are no base64",
                 "Is the scope right for this cloud? (ssh-scope)", code="JD-SIGN-IN-CERTIFICATE",
             ) from None  # fmt: skip
-        return EntraKey(self._private, blob)
+        return EntraKey(private, blob)
+
+    async def _key(self) -> RSAPrivateKey:
+        """One key for all, also for two logins that need the first one at once: a certificate is good for one key."""
+        if self._making is None:
+            self._making = spawn(asyncio.to_thread(_new_key), name="make a key")
+        return await asyncio.shield(self._making)
 
 
 def _new_key() -> RSAPrivateKey:

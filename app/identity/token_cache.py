@@ -17,6 +17,7 @@ from app.errors import ProfileError
 from app.files import private_dir, read_private, write_private
 from app.folders import state_dir
 from app.identity.source import About
+from app.program_log import keep_from_terminal
 from app.tasks import in_own_thread
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ async def open_cache() -> tuple[TokenCache, bool]:
 
     from msal import TokenCache
 
+    keep_from_terminal("azure", "msal", "msal_extensions", "keyring")  # they warn of what is missing for encryption
     try:
         async with asyncio.timeout(PROBE_LIMIT):
             return await in_own_thread(_persistent, name="token cache"), True

@@ -17,6 +17,8 @@ CONNECT_LIMIT = 10.0
 """Seconds to connect to a sign-in server."""
 READ_LIMIT = 20.0
 """Seconds without a byte of an answer; Entra answers within two."""
+ANSWER_LIMIT, ANSWER_PIECE = 1 << 20, 16 << 10
+"""Bytes of an answer once inflated, and those read at a time; tokens and metadata have ten thousand."""
 QUIET = ("azure", "msal", "msal_extensions", "urllib3", "requests", "charset_normalizer")
 """Loggers that are held at warnings and kept from the terminal: below that msal writes device codes (S-09)."""
 
@@ -53,9 +55,20 @@ class _Adapter(HTTPAdapter):
             raise requests.ConnectionError("abandoned")
         self.last = None
         answer = super().send(*args, **named)
+        self._read(answer)
         told = answer.headers
         self.last = LastAnswer(answer.status_code, told.get("Date", ""), told.get("Retry-After", ""))
         return answer
+
+    def _read(self, answer: requests.Response) -> None:
+        """The whole body, which `requests` would read without a limit; ends also when nobody waits any more."""
+        body = bytearray()
+        for piece in answer.iter_content(ANSWER_PIECE):
+            body += piece
+            if self.abandoned or len(body) > ANSWER_LIMIT:
+                answer.close()
+                raise requests.ConnectionError("abandoned" if self.abandoned else "the answer is far too long")
+        answer._content = bytes(body)  # where `requests` itself keeps it
 
 
 class Transport:
