@@ -7,7 +7,7 @@ import logging
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from app.azure import failures
 from app.errors import ProfileError
@@ -107,7 +107,7 @@ class Arm:
             same = False
         if not same or there.username or there.password:
             raise failures.bad_shape(what, f"its next page is at another host: {clean(link[:200])}")
-        return link
+        return urlunsplit(there)  # as it was judged: what else may be in the text is read by nobody
 
     async def _ask(self, method: str, url: str, body: dict[str, Any] | None = None) -> ArmAnswer:
         pipeline = await self._opened(method, url)

@@ -21,7 +21,7 @@ from app.azure.aks import API_VERSION, Cluster, diagnose, read_cluster
 from app.azure.context import Azure
 from app.errors import JumpdeckError, Recovery, RouteError, UsageError
 from app.profiles.model import InvokeHop
-from app.records import Record
+from app.records import Record, field
 from app.text import clean, prose
 
 WAIT_LIMIT = 3_600.0
@@ -43,7 +43,7 @@ class CommandResult(Record):
 
     id: str
     exit_code: int
-    output: str
+    output: str = field(repr=False)
     """Standard output and standard error in one, as they came: not cleaned."""
     cut: bool
     """Whether Azure kept only the first 512 kB."""
@@ -217,7 +217,7 @@ def _seconds(text: str | None) -> float:
         seconds = float(text or "")
     except ValueError:
         return 0.0
-    return min(max(seconds, 0.0), 60.0)
+    return min(seconds, 60.0) if seconds > 0 else 0.0  # `nan` is not: no clock can wait for it
 
 
 def _tell(told: Told | None, text: str) -> None:

@@ -68,7 +68,7 @@ def check(part: Part, what: str) -> None:
     found = _REFUSAL.search(part.output)
     if found is not None:
         status = _STATUSES.get(found["reason"] or "", 500)
-        body = {"kind": "Status", "code": status, "reason": found["reason"] or "", "message": found["message"].strip()}
+        body = {"kind": "Status", "code": status, "reason": found["reason"] or "", "message": prose(found["message"])}
         raise failures.from_status(status, msgspec.json.encode(body), {}, what)
     if "must be logged in" in part.output:
         raise RefusedError(

@@ -129,7 +129,9 @@ async def test_pages_are_followed_on_the_same_host_only(tmp_path: Path) -> None:
         assert await arm.list(path, "1") == [{"n": 1}, {"n": 2}]
         assert server.seen[1].query["$skiptoken"] == "a/b"
         for other in ("https://elsewhere.test/x", f"https://127.0.0.1:{server.port}/x", f"http://localhost:{server.port}",
-                      f"https://a@localhost:{server.port}/x", "//x", "https://[x"):  # fmt: skip
+                      f"https://a@localhost:{server.port}/x", "//x", "https://[x",
+                      f"https://localhost:{server.port}\\@elsewhere.test/", f"https://localhost:{server.port}\\.test/",
+                      f"https://elsewhere.test\\@localhost:{server.port}/"):  # fmt: skip
             server.seen.clear()
             server.on(path, {"value": [], "nextLink": other})
             with pytest.raises(JumpdeckError) as caught:

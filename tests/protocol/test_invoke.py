@@ -235,6 +235,13 @@ def test_what_kubectl_refuses_is_what_the_api_refuses(output: str, kind: type[Ju
     assert caught.value.code == code
 
 
+def test_a_refusal_that_azure_cut_in_the_middle_of_a_character_is_a_refusal() -> None:
+    """Its texts are UTF-16: half of a pair is left where 512 kB are over."""
+    with pytest.raises(RefusedError) as caught:
+        check(Part("Error from server (Forbidden): pods is forbidden \ud83d", 1), "the list of pods")
+    assert "\ud83d" not in caught.value.detail
+
+
 def test_json_stands_among_warnings_and_is_whole_or_nothing() -> None:
     text = 'Warning: v1 is old\n{\n  "kind": "List"\n}\nW1123 more\n'
     assert json_of(Part(text, 0), "x").split() == b'{ "kind": "List" }'.split()

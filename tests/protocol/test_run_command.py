@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -102,6 +103,17 @@ async def test_what_passes_by_itself_does_not_end_the_wait(tmp_path: Path) -> No
     async with commands(tmp_path) as (server, command, _):
         server.on(RESULT, *[refusal(429, "TooManyRequests", "slow down", Retry_After="0.01")] * 6, done())
         assert (await command.run("helm upgrade x ./x --wait")).output == "hello\n"
+
+
+@pytest.mark.parametrize("after", ["nan", "inf"])
+async def test_a_wait_that_no_clock_knows_stops_no_clock(tmp_path: Path, after: str) -> None:
+    async with commands(tmp_path, wait_limit=0.1) as (server, command, _):
+        server.on(RUN, started(after), method="POST")
+        server.on(RESULT, RUNNING)
+        with pytest.raises(JumpdeckError) as caught:
+            async with asyncio.timeout(10):
+                await command.run("kubectl get pods")
+        assert caught.value.code == "JD-INVOKE-TIMEOUT"
 
 
 async def test_after_its_limit_a_command_is_left_to_go_on(tmp_path: Path) -> None:
