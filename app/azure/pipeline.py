@@ -17,11 +17,12 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import aiohttp
 from azure.core.exceptions import AzureError
 from azure.core.pipeline import PipelineRequest, PipelineResponse
-from azure.core.pipeline.policies import AsyncHTTPPolicy, HeadersPolicy, ProxyPolicy, UserAgentPolicy
+from azure.core.pipeline.policies import AsyncHTTPPolicy, HeadersPolicy, UserAgentPolicy
 from azure.core.pipeline.transport import AioHttpTransport
 from azure.core.rest import AsyncHttpResponse, HttpRequest
 from azure.mgmt.core import AsyncARMPipelineClient
@@ -216,9 +217,11 @@ class Pipeline:
     def __init__(self, base_url: str, at: str, identity: Identity, scope: str, proxy: str | None,
                  trust: ssl.SSLContext) -> None:  # fmt: skip
         # Neither cookies nor environment: the proxy is chosen by us, and .netrc has no say.
+        place, self._proxy_headers = proxy_parts(proxy)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=trust, limit=MAX_CONNECTIONS, keepalive_timeout=IDLE_LIMIT),
             cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False,
+            proxy=place,
         )  # fmt: skip
         transport = AioHttpTransport(session=self._session, session_owner=False, use_env_settings=False,
                                      connection_timeout=CONNECT_LIMIT, read_timeout=ATTEMPT_LIMIT)  # fmt: skip
@@ -226,7 +229,6 @@ class Pipeline:
             HeadersPolicy({"Accept": "application/json", "Accept-Encoding": "gzip",
                            "x-ms-return-client-request-id": "true"}),
             UserAgentPolicy("jumpdeck", user_agent_use_env=False),
-            ProxyPolicy({"https": proxy, "http": proxy} if proxy else None),
             RetryPolicy(),
             TokenPolicy(identity, scope),
             LimitPolicy(at, shown_proxy(proxy)),
@@ -237,7 +239,7 @@ class Pipeline:
 
     async def send(self, request: HttpRequest, call: Call) -> AsyncHttpResponse:
         """Send a request; the body of the answer is in `call`. Raises JumpdeckError."""
-        return await self._client.send_request(request, stream=True, call=call)
+        return await self._client.send_request(request, stream=True, call=call, proxy_headers=self._proxy_headers)
 
     async def aclose(self) -> None:
         """Close the connections; requests under way fail."""
@@ -253,6 +255,16 @@ def lower(response: AsyncHttpResponse) -> dict[str, str]:
 def shown_proxy(proxy: str | None) -> str:
     """A proxy as errors name it: without its credentials."""
     return "" if proxy is None else proxy.rpartition("@")[2].rpartition("://")[2]
+
+
+def proxy_parts(proxy: str | None) -> tuple[str | None, dict[str, str] | None]:
+    """A proxy's URL without its credentials, and the header that has them: aiohttp writes the URL into its errors."""
+    parts = urlsplit(proxy or "")
+    if "@" not in parts.netloc:
+        return proxy, None
+    credential = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+    place = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return place, {"Proxy-Authorization": f"Basic {base64.b64encode(credential.encode()).decode()}"}
 
 
 def claims_of(challenge: str) -> str | None:

@@ -195,7 +195,7 @@ class _Talk(asyncio.Protocol):
 
 def parse_proxy(url: str) -> tuple[str, int, Secret | None]:
     """Host, port and `user:password` of a proxy's URL. Raises ProfileError (JD-PROXY-URL, JD-PROXY-PAC)."""
-    shown = clean(url.rpartition("@")[2] or url)
+    shown = clean(url.rpartition("@")[2])
     if shown.lower().rstrip("/").endswith((".pac", "/wpad.dat", "://wpad")):
         raise ProfileError(
             "That is a script that chooses a proxy (PAC), not a proxy", shown,

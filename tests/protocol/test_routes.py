@@ -198,11 +198,11 @@ async def test_a_proxy_that_is_not_there() -> None:
     assert (caught.value.code, caught.value.layer) == ("JD-PROXY-UNREACHABLE", "proxy")
 
 
-@pytest.mark.parametrize("url", ["socks5://p:1", "https://p:1", "http://", "http://p:x", "http://[::1"])
+@pytest.mark.parametrize("url", ["socks5://p:1", "https://p:1", "http://", "http://p:x", "http://[::1", "http://a:secret@"])
 def test_a_proxy_that_is_none_of_ours(url: str) -> None:
     with pytest.raises(ProfileError) as caught:
         parse_proxy(url)
-    assert caught.value.code == "JD-PROXY-URL"
+    assert caught.value.code == "JD-PROXY-URL" and "secret" not in str(caught.value)
     with pytest.raises(ProfileError):
         ProxyDial(url)
 
