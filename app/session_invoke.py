@@ -8,20 +8,29 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from app.errors import ProfileError
+from app.errors import JumpdeckError, ProfileError
 from app.profiles.model import AksCluster, InvokeHop, Profile
 from app.rows import HopState
 
 if TYPE_CHECKING:
     from app.asking import Asker
+    from app.azure.aks import Cluster
     from app.azure.run_command import RunCommand
     from app.cluster.invoke import InvokeReader
+    from app.identity.identity import Identity
     from app.session_route import RouteGround
     from app.session_states import StateBoard
 
 HOP = "command invoke"
 """How it stands in the route line."""
 _AS_ADMIN = "commands run as the cluster's administrator: it has no Entra sign-in of its own"
+
+
+_ROLE = (
+    "Command invoke needs the actions read, runcommand/action and commandResults/read of "
+    "Microsoft.ContainerService/managedClusters on this cluster: a custom role with these three, or Azure Kubernetes "
+    "Service Contributor Role (which may also change it). If it was given just now, sign in again."
+)
 
 
 def by_invoke(profile: Profile) -> bool:
@@ -64,13 +73,15 @@ class InvokeLink:
             warnings=notes,
         )  # fmt: skip
         async with board.step(f"{HOP} ({command.name})"):
-            target = await command.look()
+            target = await self._look()
             warnings = (*diagnose(target, self._profile.via), *notes)
+        self.reader = self.reader or InvokeReader(command, self._profile)
+        self.reader.asked = lambda: board.publish(token_until=_until(azure.identity))
         board.publish(
+            token_until=_until(azure.identity),
             identity=azure.identity.label, warnings=warnings if target.entra else (_AS_ADMIN, *warnings),
             namespace=(self._profile.namespaces or ("default",))[0],
         )  # fmt: skip
-        self.reader = self.reader or InvokeReader(command, self._profile)
 
     async def hold(self, wake: asyncio.Event) -> None:
         """Stay UP; look at the cluster again only when somebody wants that. Raises what is wrong then."""
@@ -78,10 +89,27 @@ class InvokeLink:
         while True:
             await wake.wait()
             wake.clear()
-            await self._command.look()
+            await self._look()
+
+    async def _look(self) -> Cluster:
+        """Read the cluster from ARM. A role that lacks is told as what all of this needs, not this first step alone."""
+        assert self._command is not None, "connect comes first"
+        try:
+            return await self._command.look()
+        except JumpdeckError as error:
+            if error.code == "JD-ARM-FORBIDDEN" and error.layer == "arm":
+                error.hint = _ROLE
+            raise
 
     @property
     def command(self) -> RunCommand:
         """For a command that a person gives; the session is UP."""
         assert self._command is not None, "the session is UP"
         return self._command
+
+
+def _until(identity: Identity) -> float | None:
+    """POSIX seconds at which the first of its tokens ends, where it tells that."""
+    tells = getattr(identity, "expires_at", None)
+    found: float | None = tells() if callable(tells) else None
+    return found

@@ -28,7 +28,7 @@ async def print_pods(reader: InvokeReader, scope: PodScope, args: argparse.Names
         if args.output == "json":
             bodies = await reader.pod_lists(scope)
         else:
-            rows = await reader.list_pods(scope)
+            rows = await reader.list_pods(scope, wide=args.output == "wide", rows=False)
     if args.output == "json":
         return await print_json(_pages(bodies))
     form = row_lines(scope, args)

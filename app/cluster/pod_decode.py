@@ -34,11 +34,15 @@ class _Owner(msgspec.Struct, frozen=True, gc=False):
     controller: bool | None = None
 
 
-class _Annotations(msgspec.Struct, frozen=True, gc=False):
+class PodAnnotations(msgspec.Struct, frozen=True, gc=False):
+    """The annotation that a row needs."""
+
     default_container: str = msgspec.field(name="kubectl.kubernetes.io/default-container", default="")
 
 
-class _Meta(msgspec.Struct, frozen=True, gc=False):
+class PodMeta(msgspec.Struct, frozen=True, gc=False):
+    """`metadata` of a pod."""
+
     name: str = ""
     namespace: str = ""
     uid: str = ""
@@ -46,11 +50,11 @@ class _Meta(msgspec.Struct, frozen=True, gc=False):
     creationTimestamp: str | None = None
     deletionTimestamp: str | None = None
     labels: dict[str, str] | None = None
-    annotations: _Annotations | None = None
+    annotations: PodAnnotations | None = None
     ownerReferences: list[_Owner] | None = None
 
 
-_NO_META = _Meta()
+_NO_META = PodMeta()
 _NO_SPEC = Spec()
 _NO_STATUS = Status()
 
@@ -58,7 +62,7 @@ _NO_STATUS = Status()
 class RawPod(msgspec.Struct, frozen=True, gc=False):
     """The fields of a pod that a row is made from, not yet cleaned."""
 
-    metadata: _Meta = _NO_META
+    metadata: PodMeta = _NO_META
     spec: Spec = _NO_SPEC
     status: Status = _NO_STATUS
     kind: str = ""
@@ -145,17 +149,6 @@ def decode_pod_list(body: bytes) -> PodPage:
     if page.kind != "PodList":
         raise malformed("the list of pods", f"it is of kind {page.kind!r}")
     return PodPage([pod_row(pod) for pod in page.items or ()], page.metadata.resourceVersion, page.metadata.token)
-
-
-def decode_kubectl_list(body: bytes) -> list[PodRow]:
-    """The pods that `kubectl get pods -o json` prints: a `List`. Raises JumpdeckError JD-API-MALFORMED."""
-    try:
-        page = _LIST.decode(body)
-    except _UNREADABLE as error:
-        raise malformed("the list of pods", error) from error
-    if page.kind not in ("List", "PodList"):
-        raise malformed("the list of pods", f"it is of kind {page.kind!r}")
-    return [pod_row(pod) for pod in page.items or ()]
 
 
 def decode_watch_event(line: bytes) -> PodEvent:

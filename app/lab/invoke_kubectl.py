@@ -1,7 +1,7 @@
 """The kubectl in the pod of a run command: a few of its words, answered by really asking the emulated API server.
 
-`get` (table, wide, json, yaml, name), `logs`, `version`, `auth whoami` and `apply --dry-run=client`. The output, with
-standard error in it, is as kubectl prints it.
+`get` (table, wide, json, yaml, name, go-template), `logs`, `version`, `auth whoami` and `apply --dry-run=client`. The
+output, with standard error in it, is as kubectl prints it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import aiohttp
 
+from app.lab.go_template import BadTemplate, render
 from app.lab.resources import RESOURCES, Resource
 
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
@@ -160,7 +161,8 @@ class Kubectl:
         names = [name] if name else words.plain[1:]
         resource = _resource(kind)
         output = words.options.get("output", "")
-        if output not in ("", "wide", "json", "yaml", "name"):
+        form, is_template, template = output.partition("go-template=")
+        if not is_template and output not in ("", "wide", "json", "yaml", "name"):
             raise Trouble(f'error: unable to match a printer suitable for the output format "{output}"')
         path = self._path(resource, words)
         params = {
@@ -170,6 +172,8 @@ class Kubectl:
         }
         if output in ("json", "yaml", "name"):
             return await self._objects(resource, path, names, params, output)
+        if is_template and not form:
+            return _rendered(template, json.loads(await self._objects(resource, path, names, params, "json")))
         return await self._table(resource, path, names, params, words)
 
     def _path(self, resource: Resource, words: _Words) -> str:
@@ -281,6 +285,13 @@ class Kubectl:
         except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
             raise Trouble(f"error: error parsing {name}: {error}") from error
         return "".join(lines)
+
+
+def _rendered(template: str, value: Json) -> str:
+    try:
+        return render(template, value)
+    except BadTemplate as error:
+        raise Trouble(f"error: error parsing template {template}, {error}") from error
 
 
 def _resource(kind: str) -> Resource:

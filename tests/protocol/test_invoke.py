@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shlex
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from app.azure.arm import Arm
 from app.azure.context import Azure
 from app.azure.run_command import RunCommand
 from app.cluster.invoke import InvokeReader
+from app.cluster.invoke_pods import rows_of, template
 from app.cluster.kubectl_answers import Part, Script, check, json_of
 from app.cluster.log_query import TailQuery
 from app.cluster.log_stream import LogRequest
@@ -32,6 +34,8 @@ from app.session import Session
 from app.session_asking import Desk
 from app.session_route import RouteGround
 from tests.azure_world import CLI_SCOPE, LIMIT, Portal, azure_world
+from tests.kubectl import Kubectl
+from tests.peers import require
 
 PROFILE = Profile("by-invoke", AksCluster(CLUSTER), via=(InvokeHop(),), namespaces=("default",))
 
@@ -122,7 +126,7 @@ async def test_pods_are_fetched_when_run_and_when_asked_and_never_else(world: Wo
     second = await asyncio.wait_for(shown.get(), LIMIT)
     assert {row.name for row in second.rows.values()} == {"web", "api", "late"}
     assert second.heard_at >= first.heard_at and len(world.commands) == 2
-    assert world.commands == ["kubectl get pods -A -o json"] * 2
+    assert all(line.startswith("kubectl get pods -A -o 'go-template=") for line in world.commands)
     task.cancel()
     await asyncio.wait({task})
     world.reader.refresh()
@@ -143,6 +147,15 @@ async def test_a_look_that_fails_leaves_the_rows_and_says_so(world: World) -> No
     assert (await asyncio.wait_for(shown.get(), LIMIT)).error is None
     task.cancel()
     await asyncio.wait({task})
+
+
+async def test_the_template_means_to_kubectl_what_it_means_to_the_lab(world: World, tmp_path: Path) -> None:
+    world.add_pod("api")
+    words = ("get", "pods", "-A", "-o", f"go-template={template()}")
+    real = await Kubectl(world.portal.lab, require("kubectl"), tmp_path).run(*words)
+    emulated = await world.portal.invoke(shlex.join(["kubectl", *words]))
+    assert real.text == emulated["logs"], real.err
+    assert [row.name for row in rows_of(Part(real.text, real.code))] == ["api", "web"]
 
 
 async def test_several_namespaces_cost_one_pod(world: World) -> None:
@@ -267,6 +280,29 @@ async def reach(session: Session, phase: SessionPhase) -> None:
     async with asyncio.timeout(LIMIT):
         while session.state.phase is not phase:
             await session.changed()
+
+
+async def test_a_role_that_lacks_is_told_as_all_that_commands_need(world: World) -> None:
+    world.portal.lab.azure.arm.faults.add("arm-403")
+    session = Session(PROFILE, desk=Desk(), ground=PortalGround(world.azure), tell=lambda _: None)
+    session.start()
+    await reach(session, SessionPhase.FAILED)
+    error = session.state.error
+    assert error is not None and error.code == "JD-ARM-FORBIDDEN"
+    assert "runcommand/action and commandResults/read" in error.hint and "Cluster User Role" not in error.hint
+    await session.aclose()
+
+
+async def test_the_end_of_the_token_is_shown_and_kept_up_to_date_by_each_command(world: World) -> None:
+    ends = iter((1_000.0, 2_000.0))
+    setattr(world.azure.identity, "expires_at", lambda: next(ends))  # noqa: B010
+    session = Session(PROFILE, desk=Desk(), ground=PortalGround(world.azure), tell=lambda _: None)
+    session.start()
+    await reach(session, SessionPhase.UP)
+    assert session.state.token_until == 1_000.0
+    await session.reader.list_pods(PodScope(("default",)))  # type: ignore[union-attr]
+    assert session.state.token_until == 2_000.0
+    await session.aclose()
 
 
 async def test_a_session_is_up_without_a_command(world: World) -> None:
