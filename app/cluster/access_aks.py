@@ -183,11 +183,22 @@ async def entra_access(profile: Profile, cluster: ServerCluster, azure: Azure) -
 async def exec_credentials(
     profile: Profile, entry: kubeconfig.ExecEntry, azure: AzureSource
 ) -> EntraCredentials | None:
-    """In place of a kubeconfig's kubelogin: the profile's sign-in. None when the entry is another program's."""
+    """In place of a kubeconfig's kubelogin: the profile's sign-in. None when the entry is another program's.
+
+    A file that somebody handed on must not choose for whom a token is made: its server would get one for ARM or Graph.
+    Only the application of all AKS clusters, and the one that the cloud's `aks-scope` names, are taken from it.
+    """
     server = from_kubelogin(entry)
     if server is None:
         return None
-    credentials = _entra(profile, server, await azure())
+    found = await azure()
+    if server.app.lower() not in (AKS_SERVER_APP, found.endpoints.aks_scope.lower().removesuffix("/.default")):
+        raise SignInError(
+            "The kubeconfig wants a token for something else than an AKS cluster", f"application {server.app}",
+            f'If it is the cluster\'s own: aks-scope = "{server.app}/.default" in a [cloud.NAME] of the profile.',
+            code="JD-SIGN-IN-AUDIENCE", recovery=Recovery.PERMANENT,
+        )  # fmt: skip
+    credentials = _entra(profile, server, found)
     await credentials.headers()
     return credentials
 

@@ -389,6 +389,18 @@ async def test_a_kubeconfig_of_ones_own_with_kubelogin_uses_the_profiles_sign_in
         assert caught.value.code in ("JD-EXEC-MISSING", "JD-SIGN-IN-KUBELOGIN"), "without a sign-in it is a program"
 
 
+async def test_a_kubeconfig_does_not_choose_for_whom_a_token_is_made(tmp_path: Path) -> None:
+    async with world(tmp_path) as here:
+        path = tmp_path / "config"
+        path.write_text(kubeconfig(here.port, entra(app="00000003-0000-0000-c000-000000000000"), host="127.0.0.1"))
+        path.chmod(0o600)
+        asked = len(here.identity.asked)
+        with pytest.raises(SignInError) as caught:
+            await here.resolve(Profile("own", KubeconfigCluster(path), sign_in=SignIn("azure-cli")))
+        assert (caught.value.code, len(here.identity.asked)) == ("JD-SIGN-IN-AUDIENCE", asked)
+        assert "aks-scope" in caught.value.hint
+
+
 async def test_what_is_not_built_says_so(tmp_path: Path) -> None:
     async with world(tmp_path) as here:
         profile = Profile("edge", ArcCluster("/subscriptions/x"))
