@@ -151,7 +151,7 @@ class ApiClient:
         headers = {"Accept": "application/json"}
         answer = await self._ask(
             "GET", "/version", None, headers, limit=PROBE_BODY_LIMIT, timeout=timeout, at_once=True
-        )  # whether the way is well must not wait behind six long answers
+        )  # whether the way is well must not wait behind long answers
         seconds = time.perf_counter() - started
         version = failures.json_object(answer.body, "GET /version").get("gitVersion")
         if not isinstance(version, str):

@@ -23,9 +23,9 @@ from app.tasks import CLOSE_LIMIT
 IDLE_LIMIT = 30.0
 """Seconds that an idle connection is kept for the next request; below the idle limits of common balancers (60 s)."""
 
-MAX_CONNECTIONS = 6
-"""Connections side by side, as browsers have them; what comes beyond waits for one. Through a Bastion each is a session
-of its own, so that fifty requests at once cost six of them and not fifty."""
+MAX_CONNECTIONS = 4
+"""Connections side by side; what comes beyond waits for one. Through a Bastion each is a session of its own, so that
+fifty requests at once cost four of them and not fifty."""
 
 MAX_IDLE = MAX_CONNECTIONS
 """Idle connections that are kept: all that there may be, for each that is dropped between two answers is made anew."""
