@@ -9,6 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from app.errors import JumpdeckError, ProfileError
+from app.policy import require
 from app.profiles.model import AksCluster, InvokeHop, Profile
 from app.rows import HopState
 
@@ -61,6 +62,7 @@ class InvokeLink:
             raise ProfileError(f"Profile {self._profile.name} cannot be used", "command-invoke needs an AKS cluster",
                                'Write cluster = { aks = "/subscriptions/…" }.', code="JD-PROFILE-INVOKE")  # fmt: skip
         async with board.step("profile and credentials"):
+            require("command-invoke", self._profile.name, self._ground.policy_file)
             from app.azure.aks import diagnose
             from app.azure.run_command import RunCommand
             from app.cluster.invoke import InvokeReader

@@ -13,6 +13,8 @@ from app.errors import JumpdeckError, Recovery, RouteError
 from app.tasks import TaskOwner
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from app.asking import Asker
     from app.azure.context import Azure
     from app.dialer import Dialer, Hop, ProtocolFactory
@@ -42,6 +44,9 @@ class RouteGround:
 
     A console with direct routes alone loads nothing of SSH.
     """
+
+    policy_file: Path | None = None
+    """Another policy than the machine's, for tests."""
 
     def __init__(
         self, asker: Asker | None, *, host_keys: HostKeys | None = None, justification: str = ""

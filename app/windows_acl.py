@@ -53,6 +53,10 @@ if sys.platform == "win32":
         """The same for a file or folder that exists. Raises OSError when the descriptor cannot be read."""
         return complaint(_descriptor(path), my_sid())
 
+    def admin_complaint(path: Path) -> str | None:
+        """The same for one that only the system and Administrators may change."""
+        return complaint(_descriptor(path), "BA")
+
     def _descriptor(path: Path) -> str:
         advapi, kernel = ctypes.WinDLL("advapi32"), ctypes.WinDLL("kernel32")
         kernel.LocalFree.argtypes = [ctypes.c_void_p]
@@ -125,3 +129,5 @@ else:
     def path_complaint(path: Path) -> str | None:
         """Only Windows asks."""
         raise NotImplementedError(path)
+
+    admin_complaint = path_complaint

@@ -32,11 +32,18 @@ QUIET = 10.0
 """Seconds in which the same complaint of a listener is counted and not said again: a peer may knock without end."""
 
 
-def guard(profile: Profile, program: str, *, write: bool, may_ask: bool) -> None:
+def guard(profile: Profile, program: str, *, write: bool, may_ask: bool, policy: Path | None = None) -> None:
     """Say that the other program is not held to reading; on production ask for the profile's name or --write.
 
-    What is let in is put on record. Raises UsageError (JD-EXEC-PRODUCTION).
+    What is let in is put on record. Raises UsageError (JD-EXEC-PRODUCTION), and ProfileError where the machine's policy
+    (`policy`: another file, for tests) forbids it.
     """
+    from app.policy import require
+    from app.session_invoke import by_invoke
+
+    require("programs", profile.name, policy)
+    if needs_listener(profile) and not by_invoke(profile):
+        require("listener", profile.name, policy)
     if not profile.allow_write:
         say(f"jumpdeck: {clean(program)} is not held to reading: it may change what this identity may change.")
     if profile.production and not write and not (may_ask and _named_at_terminal(profile, program)):
