@@ -23,6 +23,9 @@ PROBE_LIMIT = 5.0
 """Seconds that a probe may take. One that misses makes the session DEGRADED, a second in a row RETRYING; with the look
 at the route between them a frozen link is known after 28 s at most."""
 
+HELD_BACK = 1.0
+"""Seconds above which a round trip is measured once more: the slowest links have shorter ones."""
+
 UP_PHASES = frozenset({SessionPhase.UP, SessionPhase.DEGRADED})
 
 
@@ -74,7 +77,11 @@ class Liveness:
                     raise lost.result()
                 if doubted:  # a frozen hop shows itself in 3 s, the API server's silence takes 10
                     await self._route.verify()
-                if await self._answers(api):
+                answered = await self._answers(api)
+                if answered and (self._board.state.latency or 0.0) > HELD_BACK:
+                    # The time of an answer that a frozen hop held back is no latency; that of the one after it is.
+                    answered = await self._answers(api)
+                if answered:
                     self.suspect = None
                     tries = 0 if settled() else self._board.state.tries
                     self._board.move(SessionPhase.UP, error=None, tries=tries, hops=self._route.hop_states())

@@ -7,6 +7,7 @@ A command that lists pods needs no more than this, and starts in half the time w
 from __future__ import annotations
 
 import asyncio
+import time
 import zlib
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -50,6 +51,8 @@ class Answer(NamedTuple):
 
     head: Head
     body: bytes
+    seconds: float = 0.0
+    """From the request to its answer's end, on a connection that stood."""
 
 
 class UnaryClient:
@@ -117,6 +120,7 @@ class UnaryClient:
         return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii") + (body or b"")
 
     async def _exchange(self, connection: _Connection, raw: bytes, limit: int, what: str) -> Answer:
+        began = time.perf_counter()
         try:
             head = await connection.ask(raw)
             if head.status in (200, 201):
@@ -129,7 +133,7 @@ class UnaryClient:
                 raise failures.closed_here(what) from exc
             raise
         self._put_back(connection)
-        return Answer(head, body)
+        return Answer(head, body, time.perf_counter() - began)
 
     async def _connect(self, what: str) -> _Connection:
         self._check_open(what)
