@@ -90,7 +90,7 @@ class Feed:
                 await self._agreed()
             namespaces, reason = await self._scope(reader)
             await self._run_watch(reader, namespaces, reason)
-            if isinstance(self._last.error, RefusedError) and not namespaces:
+            if _may_not_list(self._last.error) and not namespaces:
                 await self._run_watch(reader, reader.home_namespaces, _forbidden(reader))
         except JumpdeckError as error:
             self._published(PodSnapshot(self._last.rows, Staleness.STALE, self._last.heard_at, error))
@@ -203,6 +203,11 @@ class Feed:
             await owner.aclose()
 
 
+def _may_not_list(error: Exception | None) -> bool:
+    """Whether the cluster knows us and forbids the list; a token that it does not accept says nothing about lists."""
+    return isinstance(error, RefusedError) and error.layer == "rbac"
+
+
 def _forbidden(reader: ClusterReader | InvokeReader) -> str:
     return f"Pods of all namespaces may not be listed here; shown: {', '.join(reader.home_namespaces)}"
 
@@ -231,6 +236,7 @@ class Bridge:
         """Open a profile. Raises ProfileError."""
         if name not in self._feeds:
             session = self.sessions.open(name)
+            session.patient = True  # pods stay, greyed, and go on where they were once somebody has signed in
             self._feeds[name] = Feed(session, self._tell, self._confirm)
             self._changed(session.state)
 

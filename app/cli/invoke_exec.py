@@ -152,7 +152,9 @@ def run(profile: Profile, command: Sequence[str], args: argparse.Namespace) -> i
     """Run the command in the cluster and print what it said; its exit code is ours. Raises JumpdeckError."""
     from app.cli.frame import run_async
     from app.cli.lent_route import guard
+    from app.policy import require
 
+    require("command-invoke", profile.name)
     check(profile, command)
     attached = Attached(command, Path.cwd())
     if profile.namespaces and not _names_namespace(command):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.errors import Recovery, RouteError
+from app.errors import Recovery, RefusedError, RouteError
 from app.rows import SessionPhase, Staleness
 from tests.console.conftest import running, settle, shown
 from tests.console.fakes_console import NOW, Stage, link_error, pod, snapshot
@@ -243,3 +243,25 @@ async def test_a_mouse_click_selects():
     async with running(stage, pod("a"), pod("b"), pod("c")) as pilot:
         await pilot.click(PodTable, offset=(3, 3))
         assert stage.app.main.active_view.table.pod.name == "c"
+
+
+async def test_a_sign_in_that_ends_leaves_the_pods_greyed_with_their_age_and_says_what_to_do():
+    stage = Stage()
+    async with running(stage, pod("a"), pod("b")) as pilot:
+        session, reader = stage.session("prod-weu"), stage.reader("prod-weu")
+        gone = RefusedError(
+            "The cluster does not accept the credential", "HTTP 401", "Sign in again: jumpdeck sign-in prod-weu.",
+            code="JD-API-UNAUTHORIZED", layer="sign-in", recovery=Recovery.NEEDS_PERSON,
+        )  # fmt: skip
+        reader.publish(snapshot(pod("a"), pod("b"), staleness=Staleness.STALE, error=gone, heard_at=NOW - 40))
+        reader.watch_ended.set()
+        session.move(SessionPhase.NEEDS_SIGN_IN, error=gone)
+        await settle(pilot)
+        view = stage.app.main.active_view
+        assert names(view.table) == ["a", "b"]
+        assert view.snapshot.staleness is Staleness.STALE
+        banner = view.query_one(Banner).text
+        assert "jumpdeck sign-in prod-weu" in banner
+        assert "r: try again  pods as of 40s ago" in banner
+        assert reader.scopes == [()], "a token that is refused says nothing about what may be listed"
+        assert session.patient
