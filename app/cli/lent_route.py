@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from app.dialer import ProtocolFactory
     from app.profiles.model import Profile
     from app.routes.listener import Listener
-    from app.routes.socket_owner import PeerOwner
     from app.session import Session
+    from app.socket_owner import PeerOwner
     from app.trust import TrustedCommand
 
 T = TypeVar("T")
