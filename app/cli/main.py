@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "logs": ("tail the logs of pods", "jumpdeck logs staging checkout --since 15m -i ERROR"),
     "exec": ("run kubectl, helm or k9s against the profile's cluster", "jumpdeck exec staging -- k9s"),
     "connect": ("hold a route open for other programs; prints the kubeconfig to use", "jumpdeck connect staging"),
+    "whoami": ("whom the cluster will see, and the roles to ask an administrator for", "jumpdeck whoami shop-edge"),
     "sign-in": ("sign in to Azure now; says who you are and for how long", "jumpdeck sign-in prod-weu"),
     "sign-out": ("forget what is kept of a profile's Azure sign-in", "jumpdeck sign-out prod-weu"),
     "secrets": ("keep passwords, passphrases and tokens in the system's store", "jumpdeck secrets set token shop-edge"),
