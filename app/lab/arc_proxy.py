@@ -40,6 +40,8 @@ SLOW_START = 2.0
 """Seconds that the fault `arc-slow-start` takes, when the lab does not say."""
 EXIT_CODE = 3
 """The exit code under `arc-exits` and `arc-dies`, when the lab does not say."""
+LOOK_EVERY = 10.0
+"""Seconds between two looks whether the lab is still there."""
 GARBAGE = b'{"kubeconfigs": [{"name": "Kubec'
 """What register answers under `arc-register-garbage`."""
 
@@ -73,28 +75,25 @@ class Proxy:
         self._relay_tls = ssl.create_default_context()
         """Trusts the system's authorities, or those of SSL_CERT_FILE, as Go programs do."""
 
-    async def serve(self) -> None:
+    async def serve(self, tasks: TaskOwner) -> None:
         """Listen until the end. Raises OSError when a port is taken."""
         plain, tls = self._settings.http_port, self._settings.https_port
-        async with TaskOwner("arc proxy") as owner:
-            tasks = owner
 
-            async def on_plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                await self._serve_client(reader, writer, tasks, control=True)
+        async def on_plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await self._serve_client(reader, writer, tasks, control=True)
 
-            async def on_tls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                await self._serve_client(reader, writer, tasks, control=False)
+        async def on_tls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await self._serve_client(reader, writer, tasks, control=False)
 
-            control = await asyncio.start_server(on_plain, HOST, plain, limit=HEAD_MOST)
-            servers = [control]
-            if self._moods.on("arc-port-stolen"):
-                _steal(tls)
-            else:
-                servers.append(await asyncio.start_server(on_tls, HOST, tls, ssl=self._tls, limit=HEAD_MOST))
-            self._log.say("ProxyListening", httpPort=plain, httpsPort=tls)
-            await self.ended.wait()
-            for server in servers:
-                server.close()
+        servers = [await asyncio.start_server(on_plain, HOST, plain, limit=HEAD_MOST)]
+        if self._moods.on("arc-port-stolen"):
+            _steal(tls)
+        else:
+            servers.append(await asyncio.start_server(on_tls, HOST, tls, ssl=self._tls, limit=HEAD_MOST))
+        self._log.say("ProxyListening", httpPort=plain, httpsPort=tls)
+        await self.ended.wait()
+        for server in servers:
+            server.close()
 
     async def _serve_client(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tasks: TaskOwner, *, control: bool
@@ -298,6 +297,14 @@ def _steal(port: int) -> None:
     thief.stdout.readline()
 
 
+def _end_with_lab(proxy: Proxy, moods: Moods) -> None:
+    """End some time after the lab: unlike the vendor's program, which a client that was killed leaves behind."""
+    if moods.left_behind:
+        proxy.end(0)
+    else:
+        asyncio.get_running_loop().call_later(LOOK_EVERY, _end_with_lab, proxy, moods)
+
+
 async def _run(settings: Settings, moods: Moods, log: Log) -> int:
     proxy = Proxy(settings, moods, log)
 
@@ -313,13 +320,15 @@ async def _run(settings: Settings, moods: Moods, log: Log) -> int:
     if moods.on("arc-exits"):
         log.say("ProxyError", "fatal", error="the lab was asked to fail")
         return int(moods.number("exit_code", EXIT_CODE))
-    if moods.on("arc-never-starts"):
-        await proxy.ended.wait()
-        return proxy.code
-    if moods.on("arc-slow-start"):
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(proxy.ended.wait(), moods.number("slow_start", SLOW_START))
-    await proxy.serve()
+    async with TaskOwner("arc proxy") as owner:
+        _end_with_lab(proxy, moods)
+        if moods.on("arc-never-starts"):
+            await proxy.ended.wait()
+        if moods.on("arc-slow-start"):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(proxy.ended.wait(), moods.number("slow_start", SLOW_START))
+        if not proxy.ended.is_set():
+            await proxy.serve(owner)
     return proxy.code
 
 

@@ -78,6 +78,11 @@ class Moods:
             return {}
         return found if isinstance(found, dict) else {}
 
+    @property
+    def left_behind(self) -> bool:
+        """Whether the lab has ended."""
+        return self._path is not None and not self._path.exists()
+
     def on(self, fault: str) -> bool:
         return fault in self._read().get("faults", ())
 

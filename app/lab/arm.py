@@ -105,7 +105,7 @@ class ArmServer:
             },
             "suffixes": {"relayEndpointSuffix": f".{self.arc.relay.suffix}"},
             "dataplaneEndpoints": {
-                "arcConfigEndpoint": self.url, "arcGuestNotificationServiceEndpoint": self.arc.relay.url,
+                "arcConfigEndpoint": self.url, "arcGlobalNotificationServiceEndpoint": self.arc.relay.url,
             },
         }  # fmt: skip
 

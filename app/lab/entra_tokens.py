@@ -34,6 +34,11 @@ ARM_AUDIENCES = frozenset(("https://management.core.windows.net", "https://manag
 """What the published clients ask ARM tokens for; the lab's own ARM address is a third."""
 
 
+OVERAGE = (
+    "Error:Error while retrieving group info. Error:Overage claim (users with more than 200 group membership) is "
+    "currently not supported."
+)
+"""What an API server behind Azure Arc says to somebody in too many groups."""
 _GROUPS = f"https://graph.windows.net/{TENANT}/users/{OBJECT_ID}/getMemberObjects"
 """Where the groups of a token without them could be read; nothing here does."""
 
@@ -172,8 +177,16 @@ class EntraUsers(Users):
         """The name of the user; None for a token that is unknown, expired or meant for another resource."""
         if (known := self.tokens.get(token)) is not None:
             return known
+        claims = self._claims(token)
+        return None if not claims or "_claim_names" in claims else str(claims.get("upn") or claims["oid"])
+
+    def why_not(self, token: str) -> str:
+        """As `Users.why_not`; that somebody in too many groups is refused, as Azure Arc words it."""
+        return OVERAGE if "_claim_names" in self._claims(token) else super().why_not(token)
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        """Those of a good token; of any other none."""
         try:
-            claims = self._entra.read(token, AKS_SERVER_APP, ARC_SERVER_APP)
+            return self._entra.read(token, AKS_SERVER_APP, ARC_SERVER_APP)
         except BadToken:
-            return None
-        return str(claims.get("upn") or claims["oid"])
+            return {}
