@@ -15,32 +15,21 @@ from typing import Any
 
 import aiohttp
 
+from app.arc.credential import RelayCredential
 from app.arc.ports import HOST
 from app.arc.program import LAYER
 from app.arc.redaction import redacted
 from app.errors import JumpdeckError, Recovery, RouteError
-from app.records import Record, field
+from app.identity.pop import SERVER_APP
 from app.secrets import Secret
 
 CALL_LIMIT = 15.0
 """Seconds for one call: it stays on this computer, but taking an identity may make the program ask Entra for keys."""
 ANSWER_LIMIT = 1 << 20
 """Bytes of an answer: a kubeconfig has a few thousand."""
-SERVER_APP = "6256c85f-0aad-4d50-b960-e6e9b21efe35"
-"""The application that the identity's token is for: the service behind the relay."""
 REGISTER_VERSION = "2020-10-01"
 _KEY_LIMIT = 200
 """Characters of the name of a key; it is a thumbprint of 43."""
-
-
-class RelayOffer(Record):
-    """What `register` hands on of ARM's answer: the four fields that az hands on, and the kubeconfig."""
-
-    kubeconfig: bytes = field(repr=False)
-    relay: str
-    hybrid_connection: str
-    token: Secret = field(repr=False)
-    expires_at: float
 
 
 class KeyExpired(RouteError):
@@ -75,8 +64,11 @@ class Control:
         body = {"accessToken": token.reveal(), "serverId": SERVER_APP, "tenantID": tenant, "kid": kid}
         await self._ask("POST", self._https, "/identity/at", body, answers=False)
 
-    async def register(self, arc_id: str, offer: RelayOffer) -> bytes:
-        """Tell the relay's way to the cluster; returns the kubeconfig that the program answers with."""
+    async def register(self, arc_id: str, offer: RelayCredential) -> bytes:
+        """Tell the relay's way to the cluster; returns the kubeconfig that the program answers with.
+
+        Of ARM's answer only the fields are handed on that az hands on.
+        """
         body = {
             "kubeconfigs": [{"name": "Kubeconfig", "value": base64.b64encode(offer.kubeconfig).decode()}],
             "hybridConnectionConfig": {
