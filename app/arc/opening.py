@@ -11,16 +11,17 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
-from app.arc import download, program
+from app.arc import program
 from app.arc.child_env import child_environment
 from app.arc.cloud import cloud_config
+from app.arc.consent import end_orphans, fetch_agreed, orphan_question
 from app.arc.control import KeyExpired
 from app.arc.credential import RelayCredential, list_user_credential
 from app.arc.native import NativeTunnel, Source
 from app.arc.preflight import ArcFacts, preflight
 from app.arc.process import ArcProcess
 from app.arc.program import Program
-from app.arc.run_records import Orphan, end_orphan, find_orphans
+from app.arc.run_records import find_orphans
 from app.asking import ConsentQuestion, Consents
 from app.errors import JumpdeckError
 from app.identity.identity import AccessToken
@@ -103,9 +104,10 @@ class Opening:
         found = await asyncio.to_thread(program.find_program, self._profile.arc_proxy)
         if found is not None:
             return found
-        if not await self._agreed(_download_question()):
+        fetched = await fetch_agreed(self._asker, proxy=_proxy(self._profile), ca_file=self._azure.endpoints.ca_file)
+        if fetched is None:
             raise program.no_program()
-        return await download.download(proxy=_proxy(self._profile), ca_file=self._profile.ca_file)
+        return fetched
 
     async def _native(self, found: Program, facts: ArcFacts, offer: RelayCredential) -> NativeTunnel:
         source = await self._source(facts)
@@ -173,9 +175,9 @@ class Opening:
         left = [orphan for orphan in found if orphan.folder not in _left]
         if not left:
             return
-        if await self._agreed(_orphan_question(left)):
-            for orphan in left:
-                await end_orphan(orphan)
+        if await self._agreed(orphan_question(left)):
+            for error in await end_orphans(left):
+                raise error
         else:
             _left.update(orphan.folder for orphan in left)
 
@@ -183,20 +185,3 @@ class Opening:
 def _proxy(profile: Profile) -> str | None:
     """The web proxy that the program goes out by: that of the way in, else the profile's; None: the environment's."""
     return next((hop.proxy for hop in profile.via if isinstance(hop, ProxyHop)), profile.proxy)
-
-
-def _download_question() -> ConsentQuestion:
-    here = program.this_platform()
-    return ConsentQuestion(
-        f"The Arc proxy program is not here: download {program.NEWEST} from Microsoft",
-        (f"from {download.REGISTRY}/{here.repository}, checked by its digest", "Microsoft's licence terms come with it",
-         "Without it Jumpdeck can only use az connectedk8s proxy"),
-        yes="download it",
-    )  # fmt: skip
-
-
-def _orphan_question(orphans: list[Orphan]) -> ConsentQuestion:
-    return ConsentQuestion(
-        "Programs of an earlier run still serve with live credentials",
-        tuple(str(orphan) for orphan in orphans), yes="end them", default=True,
-    )  # fmt: skip
