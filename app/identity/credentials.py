@@ -157,10 +157,16 @@ class AppSource:
         """A token that is bound to a key (`app.identity.key_bound`). Raises SignInError."""
         from app.identity.key_bound import acquire
 
-        credential = self._credential or await self._new()
-        return await self._threads.call(
-            lambda: acquire(credential, self.about, scope, data, None, None), SILENT_LIMIT
-        )
+        try:
+            credential = self._credential or await self._new()
+            return await self._threads.call(
+                lambda: acquire(credential, self.about, scope, data, None, None), SILENT_LIMIT
+            )
+        except BaseException as error:
+            self._credential = None  # its connections are abandoned
+            if isinstance(error, SignInError) and self._proof is not None:
+                self._proof.refused(error)
+            raise
 
     async def ask(self, scope: str, claims: str | None, show: Show) -> Obtained:
         """Applications ask nobody."""
@@ -259,7 +265,8 @@ class PersonSource:
 
         try:
             return await self._threads.call(
-                lambda: acquire(credential, self.about, scope, data, account, shown if show else None), PERSON_LIMIT
+                lambda: acquire(credential, self.about, scope, data, account, shown if show else None),
+                PERSON_LIMIT if show else SILENT_LIMIT,
             )
         except BaseException:
             self._credential = None  # its connections are abandoned
