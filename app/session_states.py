@@ -37,6 +37,7 @@ _PERSON_BY_LAYER = {
     "trust": P.NEEDS_TRUST,
     "host-key": P.NEEDS_TRUST,
     "hop": P.NEEDS_TRUST,
+    "arc": P.NEEDS_TRUST,
     "token": P.NEEDS_SECRET,
     "secret": P.NEEDS_SECRET,
     "sign-in": P.NEEDS_SIGN_IN,

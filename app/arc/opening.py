@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from app.arc import program
 from app.arc.child_env import child_environment
@@ -17,15 +18,18 @@ from app.arc.cloud import cloud_config
 from app.arc.consent import end_orphans, fetch_agreed, orphan_question
 from app.arc.control import KeyExpired
 from app.arc.credential import RelayCredential, list_user_credential
+from app.arc.download import REGISTRY
 from app.arc.native import NativeTunnel, Source
 from app.arc.preflight import ArcFacts, preflight
 from app.arc.process import ArcProcess
 from app.arc.program import Program
 from app.arc.run_records import find_orphans
-from app.asking import ConsentQuestion, Consents
+from app.asking import Consents
 from app.errors import JumpdeckError
+from app.identity.claims import of_token
 from app.identity.identity import AccessToken
 from app.identity.pop import PopUnable, client_id, pop_token, refusal
+from app.outbound import choose_proxy
 from app.profiles.model import ArcCluster, Profile, ProxyHop
 from app.records import Record
 from app.text import clean
@@ -71,7 +75,7 @@ class Opening:
         async with self._show("Azure's facts of the cluster"):
             facts = await preflight(self._azure, self._cluster.arc)
         if (refused := self._refused()) is not None:
-            return Opened(await self._by_az(refused, facts), facts)
+            return Opened(await self._by_az(refused), facts)
         async with self._show("credential of the relay"):
             offer = await self._relay()
         try:
@@ -81,7 +85,7 @@ class Opening:
         except JumpdeckError as error:
             if error.code not in _BY_AZ:
                 raise
-            return Opened(await self._by_az(error, facts), facts)
+            return Opened(await self._by_az(error), facts)
 
     # -- the native way ------------------------------------------------------------------------------------------------
 
@@ -104,7 +108,8 @@ class Opening:
         found = await asyncio.to_thread(program.find_program, self._profile.arc_proxy)
         if found is not None:
             return found
-        fetched = await fetch_agreed(self._asker, proxy=_proxy(self._profile), ca_file=self._azure.endpoints.ca_file)
+        proxy = choose_proxy(urlsplit(REGISTRY).hostname or "", _proxy(self._profile))
+        fetched = await fetch_agreed(self._asker, proxy=proxy, ca_file=self._azure.endpoints.ca_file)
         if fetched is None:
             raise program.no_program()
         return fetched
@@ -158,24 +163,32 @@ class Opening:
 
     # -- by az ---------------------------------------------------------------------------------------------------------
 
-    async def _by_az(self, why: JumpdeckError, facts: ArcFacts) -> Tunnel:
-        """The same by az, where it is there. Raises `why` with what az lacks."""
-        raise why
+    async def _by_az(self, why: JumpdeckError) -> Tunnel:
+        """The same by az, where it is there. Raises `why` with what az lacks, and what az itself fails by."""
+        from app.arc.az import AzTunnel, check_az, neither
+
+        who = of_token((await self._azure.identity.token(self._azure.endpoints.arm_scope)).value).upn
+        try:
+            await asyncio.to_thread(check_az, self._profile, who)
+        except JumpdeckError as lack:
+            raise neither(why, lack) from lack
+        async with self._show("az connectedk8s proxy"):
+            return await AzTunnel.open(
+                self._profile, str(why), who=who, proxy=_proxy(self._profile), ca_file=self._azure.endpoints.ca_file
+            )
 
     # -- asking --------------------------------------------------------------------------------------------------------
 
-    async def _agreed(self, question: ConsentQuestion) -> bool:
-        who: object = self._asker
-        return isinstance(who, Consents) and await who.ask_consent(question)
-
     async def _offer_to_end_orphans(self) -> None:
-        if self._asker is None:
+        """Programs of earlier runs that outlived it. Where nobody can be asked a command has ended them already."""
+        who: object = self._asker
+        if not isinstance(who, Consents):
             return
         found = await asyncio.to_thread(find_orphans)
         left = [orphan for orphan in found if orphan.folder not in _left]
         if not left:
             return
-        if await self._agreed(orphan_question(left)):
+        if await who.ask_consent(orphan_question(left)):
             for error in await end_orphans(left):
                 raise error
         else:

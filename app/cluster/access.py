@@ -84,6 +84,8 @@ class Access(Record):
     @property
     def server_label(self) -> str:
         """The server's URL, and beside it the name that TLS verifies when it is another one (S-05)."""
+        if self.complete is not None:
+            return f"of {self.cluster_label}"  # a local program stands for it: its address tells nobody anything
         host = kubeconfig.check_server(self.server, ValueError)[0]
         other = f" (TLS name {clean(self.tls_name)})" if self.tls_name != host else ""
         return f"{clean(self.server)}{other}"

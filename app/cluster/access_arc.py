@@ -11,6 +11,7 @@ from app.cluster.access import Access, AskedTokenCredentials, Credentials
 from app.errors import JumpdeckError, Recovery, RefusedError, RouteError
 from app.profiles.model import ArcCluster, Profile
 from app.records import replace
+from app.secrets import Secret
 from app.text import clean
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ _NO_ANSWER = ("JD-API-NO-ANSWER", "JD-API-UNAVAILABLE", "JD-API-TIMEOUT", "JD-AP
               "JD-API-CLOSED", "JD-API-STARTING")  # fmt: skip
 """How it looks when the program has a relay and nobody answers behind it."""
 _OVERAGE = "overage claim"
+_STAND_IN = "the-local-proxy-adds-the-identity"
 
 
 @runtime_checkable
@@ -40,6 +42,9 @@ class Handing(Protocol):
 
     @property
     def token_ends(self) -> float | None: ...
+
+    @property
+    def warnings(self) -> tuple[str, ...]: ...
 
     async def renew(self) -> None: ...
 
@@ -58,6 +63,14 @@ class ProxyCredentials:
         """POSIX seconds at which the identity ends unless it is renewed."""
         return None if self._way.handed is None else self._way.handed.token_ends
 
+    @property
+    def stand_in(self) -> Secret:
+        """What another program sends, which does not go without a credential; the proxy puts the identity there.
+
+        As with az it is the token in the kubeconfig's user, where there is one.
+        """
+        return self._way.user_token or Secret(_STAND_IN)
+
     async def headers(self) -> dict[str, str]:
         return {}
 
@@ -71,12 +84,14 @@ class _Way:
     def __init__(self, arc_id: str) -> None:
         self.prefix = hashlib.sha256(arc_id.lower().encode()).hexdigest()
         self.handed: Handing | None = None
+        self.user_token: Secret | None = None
         self.ca: bytes | None = None
         self.version = 0
 
     def adopt(self, handed: Handing) -> None:
         """Trust what this way serves with. Raises RouteError (JD-ARC-KUBECONFIG)."""
-        entry = kubeconfig.from_network(handed.kubeconfig, "of the local Arc proxy").choose(None).cluster
+        chosen = kubeconfig.from_network(handed.kubeconfig, "of the local Arc proxy").choose(None)
+        entry, self.user_token = chosen.cluster, chosen.user.token
         if entry.host != HOST or entry.base_path.strip("/").lower() != self.prefix:
             raise _unusable(f"its server is {clean(entry.server[:200])}")
         if entry.ca is None:
@@ -139,8 +154,7 @@ async def arc_access(
     def complete(far: Dialer) -> Access:
         assert isinstance(far, Handing), "the route of a connected cluster ends with its hop"
         way.adopt(far)
-        warnings = getattr(getattr(far, "arc_facts", None), "warnings", ())
-        return replace(started, ca=way.ca, warnings=tuple(warnings), complete=complete)
+        return replace(started, ca=way.ca, warnings=far.warnings, complete=complete)
 
     return replace(started, complete=complete)
 

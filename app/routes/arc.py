@@ -94,6 +94,12 @@ class ArcConnection:
         """POSIX seconds at which the identity ends unless it is renewed."""
         return self.tunnel.token_ends
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Lasting ones, for the session: what Azure knows in advance, and that az does it."""
+        by_az = getattr(self.tunnel, "warning", "")
+        return (*self.arc_facts.warnings, *((by_az,) if by_az else ()))
+
     async def renew(self) -> None:
         """Have a new credential of the relay now, where that is ours to do. Raises JumpdeckError."""
         if isinstance(self.tunnel, NativeTunnel):
