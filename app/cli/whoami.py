@@ -37,22 +37,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _for_another(profile: Profile, args: argparse.Namespace) -> int:
-    from app.cluster.grants import SubjectKind, grants_for, parse_subject
-    from app.cluster.who_page import grant_lines, subject_fields
+    from app.cluster.who_page import another, for_another, subject_fields
 
-    subject = parse_subject(args.subject, profile)
-    grants = grants_for(profile, subject, None if subject.kind is SubjectKind.SERVICE_ACCOUNT else subject)
     if args.output == "json":
-        _print_json(subject_fields(profile, subject, grants))
+        _print_json(subject_fields(profile, *another(profile, args.subject)))
     else:
-        _print("\n".join(grant_lines(grants)))
+        _print(for_another(profile, args.subject)[0])
     return 0
 
 
 async def _for_us(profile: Profile, args: argparse.Namespace) -> int:
     from app.cli.frame import asker_for
     from app.cluster.who import who_is
-    from app.cluster.who_page import fields, page
+    from app.cluster.who_page import fields, for_us
     from app.session_route import RouteGround
 
     asker = asker_for(args)
@@ -64,7 +61,7 @@ async def _for_us(profile: Profile, args: argparse.Namespace) -> int:
     if args.output == "json":
         _print_json(fields(profile, seen))
     else:
-        _print(page(profile, seen))
+        _print(for_us(profile, seen)[0])
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from app.cluster.grants import Grant, Subject, grants_for, subject_of
+from app.cluster.grants import Grant, Subject, SubjectKind, grants_for, parse_subject, subject_of
 from app.cluster.who import Seen
 from app.identity.claims import Kind, Who
 from app.profiles.model import Profile
@@ -23,18 +23,30 @@ def asked_for(profile: Profile, seen: Seen) -> tuple[Grant, ...]:
     return grants_for(profile, subject_of(seen.cluster), opener)
 
 
-def page(profile: Profile, seen: Seen, *, now: float | None = None) -> str:
-    """The whole page; harmless text. `now` is POSIX seconds."""
+def for_us(profile: Profile, seen: Seen, *, now: float | None = None) -> tuple[str, str]:
+    """The whole page, and the part of it that is for an administrator; harmless text. `now` is POSIX seconds."""
     now = time.time() if now is None else now
     lines = [f"{profile.name}: the cluster will see", *who_lines(seen.cluster, now)]
     if seen.azure is not None and seen.azure != seen.cluster and not _same(seen.azure, seen.cluster):
         lines += ["", "Azure, on the way to it, will see", *who_lines(seen.azure, now)]
     for note in seen.notes:
         lines += ["", f"! {note}"]
-    grants = asked_for(profile, seen)
-    if grants:
-        lines += ["", "What it takes, to send to an administrator (nothing is applied):", "", *grant_lines(grants)]
-    return "\n".join(lines)
+    wanted = "\n".join(grant_lines(asked_for(profile, seen)))
+    if wanted:
+        lines += ["", "What it takes, to send to an administrator (nothing is applied):", "", wanted]
+    return "\n".join(lines), wanted
+
+
+def for_another(profile: Profile, text: str) -> tuple[str, str]:
+    """As `for_us`, for the subject that `KIND:NAME` means. Raises UsageError."""
+    wanted = "\n".join(grant_lines(another(profile, text)[1]))
+    return wanted, wanted
+
+
+def another(profile: Profile, text: str) -> tuple[Subject, tuple[Grant, ...]]:
+    """The subject that `KIND:NAME` means, and what it needs. Raises UsageError."""
+    subject = parse_subject(text, profile)
+    return subject, grants_for(profile, subject, None if subject.kind is SubjectKind.SERVICE_ACCOUNT else subject)
 
 
 def who_lines(who: Who, now: float) -> list[str]:
