@@ -13,7 +13,7 @@ import hashlib
 import os
 import ssl
 import uuid
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 FRAME = 32 * 1024
 """Bytes of a frame at most."""
@@ -101,9 +101,7 @@ async def open_stream(namespace: str, path: str, token: str, tls: ssl.SSLContext
         raise RelayRefused(0, f"{host} is not the lab's relay")
     try:
         async with asyncio.timeout(OPEN_LIMIT):
-            reader, writer = await asyncio.open_connection(
-                "127.0.0.1", int(port or 443), ssl=tls, server_hostname=host, limit=HELD
-            )
+            reader, writer = await _connect(host, int(port or 443), tls)
             try:
                 await _agree(reader, writer, namespace, f"/$hc/{quote(path)}", token)
             except BaseException:
@@ -112,6 +110,38 @@ async def open_stream(namespace: str, path: str, token: str, tls: ssl.SSLContext
     except (OSError, EOFError, ValueError) as error:  # a time-out too
         raise RelayRefused(0, f"{host} cannot be reached: {error or 'it does not answer'}") from error
     return RelayStream(reader, writer)
+
+
+def web_proxy(host: str) -> tuple[str, int] | None:
+    """The proxy of HTTPS_PROXY for this host, unless NO_PROXY has it, as Go programs read them.
+
+    Unlike there an entry `localhost` is that name alone: the lab's names below it stand for ones outside.
+    """
+    env = {name.upper(): value for name, value in os.environ.items()}
+    for entry in env.get("NO_PROXY", "").split(","):
+        name = entry.strip().lower()
+        if name == "*" or host == name or (name not in ("", "localhost") and host.endswith(f".{name.lstrip('.')}")):
+            return None
+    parts = urlsplit(env.get("HTTPS_PROXY", ""))
+    return (parts.hostname, parts.port or 80) if parts.hostname else None
+
+
+async def _connect(host: str, port: int, tls: ssl.SSLContext) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """TLS to the host, through a web proxy when there is one (CONNECT, RFC 9110, 9.3.6). Raises OSError."""
+    if (through := web_proxy(host)) is None:
+        return await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=host, limit=HELD)
+    reader, writer = await asyncio.open_connection(*through, limit=HELD)
+    try:
+        writer.write(f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+        await writer.drain()
+        first = (await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")[0]
+        if first.split(b" ")[1:2] != [b"200"]:
+            raise OSError(f"the web proxy answered {first.decode('latin-1')}")
+        await writer.start_tls(tls, server_hostname=host)
+    except BaseException:
+        writer.transport.abort()
+        raise
+    return reader, writer
 
 
 async def _agree(

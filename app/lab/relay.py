@@ -16,7 +16,7 @@ import secrets
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from urllib.parse import quote, unquote
 
 from aiohttp import web
@@ -24,7 +24,7 @@ from aiohttp import web
 from app.lab.bastion_tunnel import Tunnel
 from app.lab.door import HOST, Door, ProtocolFactory, Reach
 from app.lab.tls_service import behind_door
-from app.lab.upgraded import Answered, take_over
+from app.lab.upgraded import LINGER, Answered, take_over
 from app.lab.websocket import is_websocket, proof
 
 NAMESPACE = "lab-relay"
@@ -55,7 +55,9 @@ class RelayServer:
         """The statuses of those that were not, for tests."""
         self.closed: list[int] = []
         """The codes with which the relay itself has ended streams."""
-        self._names, self._reach, self._clock = set(names), reach, clock
+        self.clock = clock
+        """POSIX seconds; tests set it."""
+        self._names, self._reach = set(names), reach
         self._key = secrets.token_bytes(32)
         self._tunnels: dict[Tunnel, str] = {}
 
@@ -113,7 +115,10 @@ class RelayServer:
         accept = [("Sec-WebSocket-Accept", proof(request.headers["Sec-WebSocket-Key"]))]
         raw = await take_over(request, [*upgrade, *accept])
         try:
-            await self._carry(Tunnel(raw, frozenset()), name, found)
+            if not await self._carry(Tunnel(raw, frozenset()), name, found):
+                with suppress(TimeoutError):  # what we said comes right after the handshake: leave time to read it
+                    async with asyncio.timeout(LINGER):
+                        await raw.read()
         finally:
             raw.close()
         return Answered()
@@ -143,21 +148,30 @@ class RelayServer:
         given = unquote(fields.get("sig", "")).encode()
         if scheme != "SharedAccessSignature" or not expires.isdigit() or not hmac.compare_digest(wanted, given):
             return None
-        return (unquote(resource), float(expires)) if float(expires) > self._clock() else None
+        return (unquote(resource), float(expires)) if float(expires) > self.clock() else None
 
     def _no(self, status: int, text: str) -> web.Response:
         self.refusals.append(status)
         return web.Response(status=status, reason=text.partition(":")[0], text=text)
 
-    async def _carry(self, tunnel: Tunnel, name: str, ends: float) -> None:
+    async def _carry(self, tunnel: Tunnel, name: str, ends: float) -> bool:
+        """Pass on until the end; False when the agent could not be reached."""
+        reached = False
+
+        async def reach(factory: ProtocolFactory) -> None:
+            nonlocal reached
+            await self._reach(factory)
+            reached = True
+
         self.opened += 1
         self._tunnels[tunnel] = name
-        end = asyncio.get_running_loop().call_later(ends - self._clock(), self._end, tunnel, POLICY_VIOLATED)
+        end = asyncio.get_running_loop().call_later(ends - self.clock(), self._end, tunnel, POLICY_VIOLATED)
         try:
-            await tunnel.run(self._reach)
+            await tunnel.run(reach)
         finally:
             end.cancel()
             del self._tunnels[tunnel]
+        return reached
 
     def _end(self, tunnel: Tunnel, code: int) -> None:
         self.closed.append(code)
