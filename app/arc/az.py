@@ -10,8 +10,8 @@ import asyncio
 import base64
 import hashlib
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,9 +27,6 @@ from app.outbound import trusting
 from app.profiles.model import ArcCluster, Profile
 from app.restricted_yaml import MAX_YAML_BYTES, load_yaml
 from app.text import clean
-
-Show = Callable[[str], AbstractAsyncContextManager[None]]
-STEP = "az connectedk8s proxy"
 
 
 def check_az(profile: Profile, who: str = "") -> AzUse:
@@ -57,26 +54,6 @@ def neither(why: JumpdeckError, lack: JumpdeckError) -> JumpdeckError:
         why.title, "; ".join(filter(None, (why.detail, f"by az neither: {lack}"))), " ".join(filter(None, hints)),
         code=why.code, exit_code=why.exit_code, layer=why.layer, recovery=why.recovery,
     )  # fmt: skip
-
-
-async def open_by_az(
-    profile: Profile, why: JumpdeckError, *, who: str = "", proxy: str | None = None, ca_file: Path | None = None,
-    show: Show | None = None,
-) -> AzTunnel:  # fmt: skip
-    """What az can do for a profile whose native way failed with `why`, as a step that is shown.
-
-    Raises `why` with what az lacks when az cannot do it either, else as `AzTunnel.open`.
-    """
-    try:
-        await asyncio.to_thread(check_az, profile, who)
-    except JumpdeckError as lack:
-        raise neither(why, lack) from lack
-    async with (show or _unseen)(STEP):
-        return await AzTunnel.open(profile, str(why), who=who, proxy=proxy, ca_file=ca_file)
-
-
-def _unseen(_: str) -> AbstractAsyncContextManager[None]:
-    return nullcontext()
 
 
 class AzTunnel:
@@ -287,13 +264,3 @@ def _unusable(why: str) -> RouteError:
         "The kubeconfig of az's proxy cannot be used", why,
         "Update az's extension: az extension update --name connectedk8s", code="JD-ARC-AZ-KUBECONFIG", layer=LAYER,
     )  # fmt: skip
-
-
-@asynccontextmanager
-async def by_az(profile: Profile, why: str, **more: Any) -> AsyncIterator[AzTunnel]:
-    """`AzTunnel.open` for as long as the caller stays inside."""
-    tunnel = await AzTunnel.open(profile, why, **more)
-    try:
-        yield tunnel
-    finally:
-        await tunnel.aclose()

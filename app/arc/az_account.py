@@ -15,7 +15,7 @@ from typing import Any
 from app.arc.az_folders import config_folder
 from app.arc.program import LAYER
 from app.azure.fields import inner, objects, part_of, text
-from app.errors import JumpdeckError, ProfileError, Recovery, RouteError, SignInError
+from app.errors import ProfileError, Recovery, RouteError, SignInError
 from app.files import read_private, shown
 from app.profiles.model import ArcCluster, Profile
 from app.records import Record
@@ -149,13 +149,19 @@ def _check_person(profile: Profile, account: AzAccount, who: str) -> None:
         if kind == "environment":
             named = os.environ.get(_ENVIRONMENT_ID, "")
         if not named and "@" in who and kind != "azure-cli":
-            named = who
+            named = _home_name(who)
         fits, wanted = not named or named.lower() == account.user.lower(), clean(named)
     if not fits:
         raise SignInError(
             "The Azure CLI is signed in as somebody else", f"{account.user}, not {wanted}",
             f"Run: {_login(profile)} (as {wanted})", code="JD-SIGN-IN-ACCOUNT", recovery=Recovery.NEEDS_PERSON,
         )  # fmt: skip
+
+
+def _home_name(upn: str) -> str:
+    """A guest's name at home, as az knows people: `jo_contoso.com#EXT#@fabrikam.com` is jo@contoso.com."""
+    home, guest, _ = upn.partition("#EXT#")
+    return "@".join(home.rsplit("_", 1)) if guest else upn
 
 
 def _login(profile: Profile) -> str:
@@ -170,12 +176,3 @@ def _no_login(why: str, run: str) -> SignInError:
 
 def _refused(title: str, why: str, hint: str) -> RouteError:
     return RouteError(title, why, hint, code="JD-ARC-AZ-ACCOUNT", layer=LAYER, recovery=Recovery.NEEDS_PERSON)
-
-
-def refusal(profile: Profile, who: str = "") -> JumpdeckError | None:
-    """What `account_for` would raise, or None. Blocks."""
-    try:
-        account_for(profile, who)
-    except JumpdeckError as error:
-        return error
-    return None

@@ -152,7 +152,7 @@ def _package_folders(az: Path) -> Iterator[Path]:
         return
     roots: list[Path] = []
     with contextlib.suppress(OSError), open(az, "rb") as file:
-        script = file.read(_SCRIPT_LIMIT)
+        script = file.read(_SCRIPT_LIMIT).replace(b"$bin_dir", os.fsencode(az.parent))  # deb, rpm: az's own folder
         yield from (Path(os.fsdecode(found)) for found in _PACKAGES.findall(script))
         roots += [Path(os.fsdecode(found)).parent.parent for found in _PYTHON.findall(script)]
     with contextlib.suppress(OSError):

@@ -177,14 +177,14 @@ class AzRun:
         ending.result()
 
     async def _end(self) -> None:
+        if not self.lost.done():
+            self.lost.set_result(RouteError("The proxy was closed", "", code="JD-ARC-CLOSED", layer=LAYER))
         try:
             await end_group(self.process, grace=self.limits.grace)
             await asyncio.to_thread(self._end_those_who_left)
         finally:
             for task in (self._reader, self._watcher):
                 task.cancel()
-            if not self.lost.done():
-                self.lost.set_result(RouteError("The proxy was closed", "", code="JD-ARC-CLOSED", layer=LAYER))
             if self._job is not None:
                 self._job.close()
             self.put_back()

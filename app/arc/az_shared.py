@@ -80,6 +80,7 @@ class SharedConfig:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
             with open(os.open(beside, flags, self._mode), "wb") as file:
                 file.write(data)
+            os.chmod(beside, self._mode)  # whatever the umask
             os.replace(beside, self._path)
         finally:
             beside.unlink(missing_ok=True)
