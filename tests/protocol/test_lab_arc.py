@@ -150,7 +150,7 @@ async def test_the_metadata_names_the_relay_and_the_list_its_gateways(portal: Po
     where = found["dataplaneEndpoints"]["arcGlobalNotificationServiceEndpoint"]
     path = f"{where}/urls/allowlist?api-version=2020-01-01&location="
     names = (await portal.arm("GET", path + "westeurope", token="")).json()
-    assert all(name.endswith(portal.lab.azure.arc.relay.suffix) for name in names)
+    assert all(name.endswith(f":{portal.lab.azure.arc.relay.door.port}") for name in names)
     assert len(names) > len(set(names))  # as the service's own list
     assert (await portal.arm("GET", path + "West Europe", token="")).status_code == 400
 
