@@ -138,7 +138,8 @@ def listed_hosts(body: bytes) -> tuple[str, ...]:
     found = json.loads(body)
     if not isinstance(found, list):
         raise ValueError("it is no list")
-    hosts = (str(one).strip().lower().removeprefix("https://").rstrip("./") for one in found)
+    texts = (one for one in found if isinstance(one, str))
+    hosts = (one.strip().lower().removeprefix("https://").rstrip("./") for one in texts)
     return tuple(dict.fromkeys(host for host in hosts if _HOST.fullmatch(host)))[:MAX_LISTED]
 
 

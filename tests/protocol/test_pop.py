@@ -1,4 +1,4 @@
-"""Proof-of-possession tokens: of each kind of sign-in that gets them, never mixed with bearer tokens, never in a log."""
+"""Proof-of-possession tokens: of each kind of sign-in that gets them, never mixed with bearer tokens or in a log."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from app.identity.key_bound import BearerCache
 from app.identity.pop import AZURE_CLI_APP, SCOPE, PopUnable, client_id, pop_token, refusal, request_data
 from app.identity.source import About, token_claims
 from tests.entra import ARM, CLIENT, TENANT, UPN, Entra, _part, entra
-from tests.fakes import FakeAsker, FakeIdentity
+from tests.fakes import FakeIdentity
 from tests.protocol.test_identity import World
 from tests.protocol.test_identity_kinds import lab
 
