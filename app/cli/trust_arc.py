@@ -103,7 +103,7 @@ async def _orphans(asker: object) -> int:
     for orphan in orphans:
         print(f"Still serving, from an earlier run: {orphan}")  # noqa: T201
     if not isinstance(asker, Consents):
-        say("jumpdeck: nobody can be asked; jumpdeck trust ends them on a terminal")
+        say("jumpdeck: nobody can be asked; the next command that opens an Arc profile ends them")
         return 0
     if not await asker.ask_consent(orphan_question(orphans)):
         say("jumpdeck: not ended; they go on serving.")
