@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from app.arc.program import this_platform
 from tests.tls_servers import Authority
 
 SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"
@@ -22,7 +23,7 @@ OTHER_SUBSCRIPTION = "66666666-2222-3333-4444-555555555555"
 TENANT = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
 OTHER_TENANT = "ffffffff-bbbb-cccc-dddd-eeeeeeeeeeee"
 ARC = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/Edge/providers/Microsoft.Kubernetes/connectedClusters/Shop-01"
-PROGRAM = "arcProxy_linux_amd64_1_3_035022"
+PROGRAM = this_platform().file_name("1.3.035022")
 
 _AZ = r'''#!PYTHON -IS
 import json, os, subprocess, sys, time
@@ -40,7 +41,7 @@ if os.path.isfile(config):
     os.remove(config)
 with open(config, "w") as file:
     file.write(f"cloud: AZUREPUBLICCLOUD\nserver:\n  httpPort: {port - 1}\n  httpsPort: {port}\n")
-child = subprocess.Popen([os.path.join(folder, "PROGRAM"), "-c", config, here], stdout=subprocess.DEVNULL,
+child = subprocess.Popen([os.path.join(folder, "PROGRAM"), "-c", config], stdout=subprocess.DEVNULL,
                          stderr=subprocess.DEVNULL, start_new_session=plan.get("leaves", False))
 with open(os.path.join(here, "child"), "w") as file:
     file.write(str(child.pid))
@@ -63,21 +64,24 @@ sys.exit(1)
 
 _PROXY = r'''#!PYTHON -IS
 import json, re, socket, ssl, sys, os
-config, here = sys.argv[2], sys.argv[3]
+here = "HERE"
 plan = json.load(open(os.path.join(here, "plan.json")))
-port = int(re.search(r"httpsPort: (\d+)", open(config).read())[1])
+control, port = (int(re.search(name + r": (\d+)", open(sys.argv[2]).read())[1]) for name in ("httpPort", "httpsPort"))
 server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 server.load_cert_chain(os.path.join(here, "proxy.pem"), os.path.join(here, "proxy.key"))
-listening = socket.create_server(("127.0.0.1", port))
+listening, unused = (socket.create_server(("127.0.0.1", number)) for number in (port, control))
 asked = 0
 while True:
     plain, _ = listening.accept()
     try:
         with server.wrap_socket(plain, server_side=True) as link:
-            head = link.recv(65536).decode()
+            path = link.recv(65536).decode().split()[1]
+            if path == "/identity/poppublickey":
+                link.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 27\r\n\r\n{"publicKey":{"kid":"key"}}')
+                continue
             asked += 1
             status = plan.get("statuses", [200])[min(asked, len(plan.get("statuses", [200]))) - 1]
-            right = head.split()[1] == plan["path"] + "/version"
+            right = path == plan["path"] + "/version"
             link.sendall(f"HTTP/1.1 {status if right else 404} As planned\r\nContent-Length: 0\r\n\r\n".encode())
     except OSError:
         pass
@@ -100,7 +104,9 @@ class Az:
         monkeypatch.setenv("JUMPDECK_STATE_DIR", str(self.state))
         monkeypatch.setenv("PATH", f"{self.bin}{os.pathsep}{os.environ['PATH']}")
         for path, text in ((self.bin / "az", _AZ), (self.shared / PROGRAM, _PROXY)):
-            path.write_text(text.replace("PYTHON", sys.executable, 1).replace("PROGRAM", PROGRAM))
+            for name, value in (("PYTHON", sys.executable), ("PROGRAM", PROGRAM), ("HERE", str(self.bin))):
+                text = text.replace(name, value, 1)
+            path.write_text(text)
             path.chmod(0o755)
         self.authority = Authority("arcProxy")
         self.authority.issue("127.0.0.1").files(self.bin, "proxy")

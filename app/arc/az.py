@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from app.arc.az_account import AzAccount, account_for
 from app.arc.az_folders import find_az_with_extension
 from app.arc.az_run import AzLimits, AzRun, AzUse, environment
-from app.arc.az_shared import turn
+from app.arc.az_shared import program_is_here, turn
 from app.arc.ports import HOST
 from app.arc.program import LAYER
 from app.errors import JumpdeckError, ProfileError, Recovery, RouteError, SignInError
@@ -103,9 +103,10 @@ class AzTunnel:
         assert isinstance(profile.cluster, ArcCluster)
         limits = limits or AzLimits()
         use = await asyncio.to_thread(check_az, profile, who)
+        fetches = not await asyncio.to_thread(program_is_here)
         async with turn(state=state, limit=limits.turn):
             run = await AzRun.start(profile, profile.cluster, use, environment(proxy, ca_file), state, limits)
-            made = cls(run, f"az connectedk8s proxy ({use.az.label})", _notes(profile.cluster, use.account, why))
+            made = cls(run, f"az connectedk8s proxy ({use.az.label})", _notes(profile.cluster, use.account, why, fetches))
             try:
                 await made._until_ready(profile.cluster.arc)
             except BaseException:
@@ -222,10 +223,12 @@ class _Version:
         return int(words[1])
 
 
-def _notes(cluster: ArcCluster, account: AzAccount, why: str) -> tuple[str, ...]:
+def _notes(cluster: ArcCluster, account: AzAccount, why: str, fetches: bool) -> tuple[str, ...]:
     """What to say of it, the first line for the session."""
     notes = [f"opened by az connectedk8s proxy, signed in as {account.user}, because {why}",
              "az renews by itself and ends when one renewal fails; it may then open a browser"]  # fmt: skip
+    if fetches:
+        notes.append("az has fetched the vendor's program into ~/.clientproxy: there was none")
     if cluster.auth == "token":
         notes.append("az is not given the service account's token: Jumpdeck sends it with each request")
     return tuple(notes)

@@ -50,6 +50,11 @@ async def turn(*, state: Path | None = None, limit: float = TURN_LIMIT) -> Async
         os.close(handle)  # lets go of it
 
 
+def program_is_here(home: Path | None = None) -> bool:
+    """Whether az has a program to run, so that it need not fetch one. (It fetches another when its version differs.)"""
+    return any(((home or Path.home()) / ".clientproxy").glob("arcProxy_*"))
+
+
 class SharedConfig:
     """The file that az overwrites, as it was before. Its methods block for a moment and never raise."""
 

@@ -83,8 +83,8 @@ class Opening:
                 found = await self._program()
             return Opened(await self._native(found, facts, offer), facts)
         except JumpdeckError as error:
-            if error.code not in _BY_AZ:
-                raise
+            if error.code not in _BY_AZ and not (isinstance(error, PopUnable) and error.az_may):
+                raise  # a sign-in may say only when it is asked that its keys are not for us (az's own, encrypted)
             return Opened(await self._by_az(error), facts)
 
     # -- the native way ------------------------------------------------------------------------------------------------

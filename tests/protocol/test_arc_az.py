@@ -99,7 +99,7 @@ async def test_az_opens_the_cluster(az: Az, monkeypatch: pytest.MonkeyPatch, tmp
         assert tunnel.warning == (
             "opened by az connectedk8s proxy, signed in as ops@contoso.com, because the program is not here"
         )
-        assert len(listening(az.child)) == 1
+        assert len(listening(az.child)) == 2
         assert (az.shared / "config.yml").read_bytes() == MINE  # az has overwritten it, and it has come back
         await tunnel.check_listener()
         await tunnel.verify(LIMIT)
@@ -123,6 +123,7 @@ async def test_the_service_accounts_token_is_not_given_to_az(az: Az) -> None:
         assert az.calls[0]["argv"][-1] == f"--token={NO_TOKEN}"
         assert f"token: '{NO_TOKEN}'".encode() in tunnel.kubeconfig
         assert "Jumpdeck sends it with each request" in tunnel.notes[-1]
+        assert not any("fetched" in note for note in tunnel.notes)
     nothing_left(az)
 
 
@@ -136,7 +137,7 @@ async def test_an_az_that_is_killed_leaves_its_program_behind(az: Az, leaves: bo
         assert (lost.code, lost.recovery) == ("JD-ARC-AZ-ENDED", Recovery.TRANSIENT)
         assert "ended by signal 9" in lost.title
         await tunnel.check_listener()  # the orphan serves on, with live credentials
-        assert len(listening(az.child)) == 1
+        assert len(listening(az.child)) == 2
     nothing_left(az)
 
 
