@@ -106,7 +106,8 @@ class AzTunnel:
         fetches = not await asyncio.to_thread(program_is_here)
         async with turn(state=state, limit=limits.turn):
             run = await AzRun.start(profile, profile.cluster, use, environment(proxy, ca_file), state, limits)
-            made = cls(run, f"az connectedk8s proxy ({use.az.label})", _notes(profile.cluster, use.account, why, fetches))
+            notes = _notes(profile.cluster, use.account, why, fetches)
+            made = cls(run, f"az connectedk8s proxy ({use.az.label})", notes)
             try:
                 await made._until_ready(profile.cluster.arc)
             except BaseException:
