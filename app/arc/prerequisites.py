@@ -144,12 +144,13 @@ def listed_hosts(body: bytes) -> tuple[str, ...]:
 
 
 async def check_prerequisites(
-    azure: Azure, region: str, *, proxy: str | None = None, relay: str = "", download: bool = False
-) -> tuple[Checked, ...]:
+    azure: Azure, region: str, *, proxy: str | None = None, relay: str = "", download: bool = False,
+    limit: float = WHOLE_LIMIT,
+) -> tuple[Checked, ...]:  # fmt: skip
     """The rows, in the order of the way: ARM, sign-in, notification, relays.
 
     `region` is the cluster's (empty: only fixed hosts), `relay` the namespace that ARM named, `download` adds the
-    vendor's registry, `proxy` is the profile's. Raises ProfileError for a CA file; what it finds is in the rows.
+    vendor's registry, `proxy` is the profile's, `limit` seconds for all hosts. Raises ProfileError for a CA file; what it finds is in the rows.
     """
     trust = await asyncio.to_thread(make_trust, azure.endpoints.ca_file)
     try:
@@ -167,7 +168,7 @@ async def check_prerequisites(
             known = {one.at for one in wanted}
             listed = (endpoint(host, "relay (WebSocket)") for host in hosts)
             wanted += [one for one in listed if one.at not in known]
-        rows = await checker.check(wanted)
+        rows = await checker.check(wanted, limit)
     if listing is None:
         return rows
     return tuple(listing if row.endpoint == listing.endpoint and row.ok else row for row in rows)
@@ -214,12 +215,12 @@ class _Checker:
         if self._session is not None:
             await self._session.close()
 
-    async def check(self, endpoints: list[Endpoint]) -> tuple[Checked, ...]:
+    async def check(self, endpoints: list[Endpoint], limit: float = WHOLE_LIMIT) -> tuple[Checked, ...]:
         """A row for each, in their order."""
         tasks = [spawn(self._one(one), name=f"check {one.at}") for one in endpoints]
         try:
-            await asyncio.wait(tasks, timeout=WHOLE_LIMIT)
-            late = f"not checked within {WHOLE_LIMIT:g} s"
+            await asyncio.wait(tasks, timeout=limit)
+            late = f"not checked within {limit:g} s"
             return tuple(
                 task.result() if task.done() else Checked(one, False, late)
                 for one, task in zip(endpoints, tasks, strict=True)

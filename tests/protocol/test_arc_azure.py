@@ -19,11 +19,21 @@ from aiohttp import web
 from app.arc.cloud import cloud_config
 from app.arc.credential import IdentityCredential, RelayCredential, list_user_credential, read
 from app.arc.preflight import HIDDEN, ArcFacts, preflight
+from app.arc.prerequisites import check_relay
 from app.azure import pipeline
+from app.azure.arm import Arm
 from app.azure.context import Azure
 from app.errors import JumpdeckError, Recovery
+from app.identity.clouds import CloudEndpoints
+from app.identity.identities import SharedIdentity
+from app.identity.kinds import make_source
+from app.identity.pop import pop_token
+from app.identity.source import About, token_claims
+from app.lab.azure_names import ARC_ENTRA, TENANT
 from app.records import replace
+from app.secrets import Secret, SecretMemory, SecretSource, client_secret_name
 from tests.arm_server import SCOPE, ArmServer, arm_server, azure_at, refusal
+from tests.azure_world import CLI_SCOPE, azure_world
 from tests.fakes import FakeIdentity
 from tests.web_proxy import web_proxy
 
@@ -307,3 +317,36 @@ async def test_a_disconnected_cloud_is_told_as_its_arm_says(tmp_path: Path) -> N
         with pytest.raises(JumpdeckError) as caught:
             await cloud_config(found)
         assert "relayEndpointSuffix" in caught.value.detail
+
+
+# -- over the lab's Azure ---------------------------------------------------------------------------------------------
+
+
+async def test_the_whole_side_over_the_labs_azure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    async with azure_world() as portal:
+        entra = portal.lab.azure.entra
+        entra.approve_after = 0.0
+        cloud = CloudEndpoints("lab", entra.url, portal.lab.azure.arm.url, CLI_SCOPE, ca_file=Path(portal.ca))
+        memory = SecretMemory()
+        memory.keep(client_secret_name("app-1"), Secret(entra.client_secret))
+        about = About("service-principal", tenant=TENANT, client_id="app-1", authority=cloud.authority)
+        source = make_source(about, cloud, proxy=None, secrets=SecretSource(None, memory), asker=None)
+        identity = SharedIdentity(source)
+        azure = Azure(identity, cloud, Arm(identity, cloud))
+        try:
+            found = await preflight(azure, ARC_ENTRA)
+            assert (found.hidden, found.tenant, found.warnings) == (False, TENANT, ())
+            got = await list_user_credential(azure, ARC_ENTRA, auth="entra")
+            assert b"kind: Config" in got.kubeconfig and got.expires_at > time.time()
+            config = (await cloud_config(azure))["cloudConfig"]
+            assert isinstance(config, dict) and config["resourceManagerEndpoint"].startswith(cloud.resource_manager)
+            token = await pop_token(identity, "k" * 43, found.tenant)
+            assert token_claims(token.value)["cnf"]
+            row = await check_relay(azure, got.relay)
+            assert row.endpoint.host.startswith(got.relay) and row.endpoint.host.endswith(
+                config["serviceBusEndpointSuffix"].partition(":")[0]
+            )  # fmt: skip
+        finally:
+            await azure.arm.aclose()
+            await identity.aclose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -164,3 +165,14 @@ async def test_what_inspects_tls_is_told_from_what_is_not_there(tmp_path: Path) 
         rows = await check_prerequisites(untrusting, "weu")
     assert not [row for row in rows if row.ok]
     assert all("certificate" in row.why and "ca-file" in row.hint for row in rows)
+
+
+async def test_a_host_that_says_nothing_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    async def silent(reader: asyncio.StreamReader, _: object) -> None:
+        await reader.read()
+
+    async with arm_server() as server, raw_server(silent) as port, azure_at(server, tmp_path) as found:
+        azure = local(found, server)
+        rows = await check_prerequisites(azure, "", relay=f"127.0.0.1:{port}", limit=0.2)
+    row = by_purpose(rows, "relay")[0]
+    assert not row.ok and row.why == "not checked within 0.2 s"
