@@ -150,7 +150,8 @@ async def check_prerequisites(
     """The rows, in the order of the way: ARM, sign-in, notification, relays.
 
     `region` is the cluster's (empty: only fixed hosts), `relay` the namespace that ARM named, `download` adds the
-    vendor's registry, `proxy` is the profile's, `limit` seconds for all hosts. Raises ProfileError for a CA file; what it finds is in the rows.
+    vendor's registry, `proxy` is the profile's, `limit` seconds for all hosts. Raises ProfileError for a CA file; what
+    it finds is in the rows.
     """
     trust = await asyncio.to_thread(make_trust, azure.endpoints.ca_file)
     try:
