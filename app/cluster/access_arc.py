@@ -147,7 +147,7 @@ async def arc_access(
         identity_label=identity,
         base_path=f"/{way.prefix}",
         context_version=lambda: way.version,
-        judge=lambda error: judged(error, name, None if cluster.auth == "token" else who),
+        judge=lambda error: judged(error, name, None if cluster.auth == "token" else who, profile.name),
         recheck=way.renew,
     )
 
@@ -159,12 +159,13 @@ async def arc_access(
     return replace(started, complete=complete)
 
 
-def judged(error: JumpdeckError, name: str, who: Who | None) -> JumpdeckError:
+def judged(error: JumpdeckError, name: str, who: Who | None, profile: str) -> JumpdeckError:
     """A failure behind the tunnel, worded for a connected cluster. `who`: the person, None for a service account."""
     if error.code == "JD-API-UNAUTHORIZED" and _OVERAGE in error.detail.lower():
         return RefusedError(
             "Your account is in more than 200 groups", error.detail,
-            'Use a service principal or a service-account token (auth = "token" in the cluster).',
+            'Use a service principal or a service-account token (auth = "token" in the cluster): '
+            f"jumpdeck whoami {profile} --for service-account:NAME",
             code="JD-ARC-OVERAGE", recovery=Recovery.PERMANENT,
         )  # fmt: skip
     if error.code in _NO_ANSWER and error.layer == "api":
@@ -178,7 +179,7 @@ def judged(error: JumpdeckError, name: str, who: Who | None) -> JumpdeckError:
             error.layer = "sign-in"
         names = (("user", who.upn), ("object id", who.object_id))
         whom = " or ".join(f"{what} {value}" for what, value in names if value)
-        bind = f"Connected, but Kubernetes denies it: bind a role to {whom or who.name}."
+        bind = f"Connected, but Kubernetes denies it: bind a role to {whom or who.name} (jumpdeck whoami {profile})."
         error.hint = bind if error.code != "JD-API-FORBIDDEN" else f"{error.hint} {bind}"
     return error
 

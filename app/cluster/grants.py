@@ -14,6 +14,7 @@ import re
 import shlex
 from enum import Enum
 
+from app.arc.failures import USER_ROLE
 from app.errors import UsageError
 from app.identity.claims import Kind, Who
 from app.profiles import patterns
@@ -21,16 +22,14 @@ from app.profiles.model import AksCluster, ArcCluster, InvokeHop, Profile
 from app.records import Record
 from app.text import clean
 
-ARC_USER_ROLE = "Azure Arc Enabled Kubernetes Cluster User Role"
-"""00493d72-78f6-4148-b6c5-d3ce8e4799dd: may ask for the credential of the tunnel, and does not hold
-`connectedClusters/read`."""
 _ARC_USER_ROLE_ID = "00493d72-78f6-4148-b6c5-d3ce8e4799dd"
 _AKS_USER_ROLE = "Azure Kubernetes Service Cluster User Role"
 _AKS_ADMIN_ROLE = "Azure Kubernetes Service Cluster Admin Role"
 _ARC_ROLES = ("Azure Arc Kubernetes Viewer", "Azure Arc Kubernetes Writer")
 _AKS_ROLES = ("Azure Kubernetes Service RBAC Reader", "Azure Kubernetes Service RBAC Writer")
 _INVOKE = ("Microsoft.ContainerService/managedClusters/runcommand/action",
-           "Microsoft.ContainerService/managedClusters/commandResults/read")  # fmt: skip
+           "Microsoft.ContainerService/managedClusters/commandResults/read",
+           "or, with more than that, the built-in role \"Azure Kubernetes Service Contributor Role\"")  # fmt: skip
 _RBAC = "rbac.authorization.k8s.io"
 _SLUG = 40
 """Characters of a subject that are taken into the name of its binding; the whole name may have 253."""
@@ -140,14 +139,14 @@ def grants_for(profile: Profile, subject: Subject | None, opener: Subject | None
     cluster = profile.cluster
     found: list[Grant] = []
     if isinstance(cluster, ArcCluster):
-        found.append(_azure(opener, "may open the tunnel to the cluster", ARC_USER_ROLE, (cluster.arc,),
+        found.append(_azure(opener, "may open the tunnel to the cluster", USER_ROLE, (cluster.arc,),
                             comment=f"the role's id is {_ARC_USER_ROLE_ID}"))  # fmt: skip
     elif isinstance(cluster, AksCluster):
         role = _AKS_ADMIN_ROLE if cluster.auth == "admin" else _AKS_USER_ROLE
         found.append(_azure(opener, "may ask for the cluster's credential", role, (cluster.aks,)))
         if any(isinstance(hop, InvokeHop) for hop in profile.via):
             found.append(Grant("azure", "Azure: a custom role that may run commands in the cluster",
-                               "\n".join(f"# {action}" for action in _INVOKE)))  # fmt: skip
+                               "\n".join(f"# {line}" for line in _INVOKE)))  # fmt: skip
         if cluster.auth == "admin":
             return tuple(found)  # the local administrator may do everything
     if subject is None:
