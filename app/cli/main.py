@@ -14,7 +14,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("the console over the built-in lab; without a terminal the same tour as text", "jumpdeck demo"),
     "lab": ("the lab alone, until interrupted; `lab fault` makes it misbehave", "jumpdeck lab fault cut 10"),
     "profiles": ("list, show, add, edit, remove, import, export and check profiles", "jumpdeck profiles list"),
-    "trust": ("trust SSH servers, and the commands of imported kubeconfigs", "jumpdeck trust staging"),
+    "trust": ("trust SSH servers, commands of imported kubeconfigs, Arc's program", "jumpdeck trust staging"),
     "pods": ("list or watch pods, columns as kubectl prints them", "jumpdeck pods staging -n shop -w"),
     "logs": ("tail the logs of pods", "jumpdeck logs staging checkout --since 15m -i ERROR"),
     "exec": ("run kubectl, helm or k9s against the profile's cluster", "jumpdeck exec staging -- k9s"),

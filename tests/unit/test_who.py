@@ -19,6 +19,7 @@ from app.identity.clouds import PUBLIC
 from app.identity.identity import AccessToken
 from app.profiles.model import AksCluster, ArcCluster, KubeconfigCluster, Profile, ServerCluster
 from app.secrets import MEMORY, Secret
+from app.sessions import Sessions
 from tests.fakes import FakeAsker
 from tests.tls_servers import Authority
 
@@ -168,3 +169,13 @@ async def test_json_has_what_the_page_has() -> None:
     assert [grant["gate"] for grant in told["ask-for"]] == ["azure", "kubernetes", "azure"]
     text, _ = for_us(Profile("shop-edge", ArcCluster(ARC)), found, now=1_800_000_000.0)
     assert "(1 min)" in text and "groups      2: g1, g2" in text and text.count(OID) > 2
+
+
+async def test_the_sessions_of_a_console_ask_on_the_ground_that_they_share(tmp_path: Path) -> None:
+    class Book:
+        def get(self, name: str) -> Profile:
+            return Profile(name, kubeconfig(tmp_path, f"token: {jwt(BOUND)}"))
+
+    async with Sessions(Book()) as sessions:
+        assert (await sessions.who("p")).cluster.account == ("shop", "reader")
+        assert sessions.open_names == ()
