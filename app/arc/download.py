@@ -78,16 +78,19 @@ async def _fetch(there: Registry, repository: str, version: str, target: Path, p
     for other in target.parent.glob(".arcProxy*.part"):
         if other != part:
             other.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, _FLAGS, 0o600), "r+b") as file:
-        found = await _bytes(there, repository, layer, file, progress, pause)
-        file.flush()
-        await asyncio.to_thread(os.fsync, file.fileno())
     try:
+        with os.fdopen(os.open(part, _FLAGS, 0o600), "r+b") as file:
+            found = await _bytes(there, repository, layer, file, progress, pause)
+            file.flush()
+            await asyncio.to_thread(os.fsync, file.fileno())
         if found != layer.digest:
             raise wrong_digest(f"{repository}:{version} from {there.host}: it has {found}, announced is {layer.digest}")
         await asyncio.to_thread(unpack, part, target)
-    finally:
-        part.unlink(missing_ok=True)
+    except RouteError as error:
+        if error.code in ("JD-ARC-DIGEST", "JD-ARC-ARCHIVE"):
+            part.unlink(missing_ok=True)
+        raise
+    part.unlink(missing_ok=True)
 
 
 async def _bytes(there: Registry, repository: str, layer: Layer, file: IO[bytes], progress: Progress | None,
@@ -104,8 +107,6 @@ async def _bytes(there: Registry, repository: str, layer: Layer, file: IO[bytes]
                     digest = hashlib.sha256()
                 async for piece in pieces:
                     if file.tell() + len(piece) > layer.size:
-                        file.truncate(0)
-                        file.seek(0)
                         raise wrong_digest(f"{repository} from {there.host}: more than {layer.size} bytes")
                     file.write(piece)
                     digest.update(piece)
@@ -120,8 +121,6 @@ async def _bytes(there: Registry, repository: str, layer: Layer, file: IO[bytes]
             failed = 0 if file.tell() > here else failed + 1
             if failed >= TRIES:
                 raise wrong_digest(f"{repository} from {there.host}: it ends after {here} of {layer.size} bytes")
-    if file.tell() > layer.size:  # left by something that was not this layer
-        file.truncate(0)
     return f"sha256:{digest.hexdigest()}"
 
 

@@ -39,9 +39,11 @@ TRIES = 2
 LINES_KEPT = 200
 _LOOK_AGAIN = 0.05
 """Seconds between two looks whether the program listens: nobody signals that."""
-_LINE_LIMIT = 8 << 10
+_LINE_LIMIT = 4 << 10
 """Bytes of a line that are looked at; the rest of it is dropped."""
 _READ = 64 << 10
+_READ_UP_LIMIT = 1.0
+"""Seconds for the last words of a program that has ended: they are in the pipe already."""
 
 _TIED = """
 import ctypes, os, sys
@@ -234,7 +236,7 @@ class ArcProcess:
 
     async def _read_up(self) -> None:
         """Wait for the last of its words, unless a child of it holds the pipe open."""
-        await asyncio.wait({self._reader}, timeout=_LOOK_AGAIN)
+        await asyncio.wait({self._reader}, timeout=_READ_UP_LIMIT)
 
     async def _read(self) -> None:
         pipe = self._process.stdout
