@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Protocol
 
 from app.arc import clocks
 from app.arc.clocks import Clock, Patience
@@ -23,7 +24,8 @@ from app.socket_owner import PeerOwner, Verdict
 from app.tasks import TaskOwner
 from app.text import clean
 
-Show = Callable[[str], Any]
+NEWS_LIMIT = 0.5
+"""Seconds within which the system tells that a program has ended whose port is shut already."""
 
 
 class Running(Protocol):
@@ -108,15 +110,15 @@ class NativeTunnel:
 
     async def identify(self) -> None:
         """Have the program take an identity, if it needs one. Raises JumpdeckError (KeyExpired: start it anew)."""
-        if self._source.identity is not None:
-            async with self._turn:
+        async with self._turn, self._ended():
+            if self._source.identity is not None:
                 self._token_ends = await self._hand_identity(self._source.identity)
-        else:
-            await self._control.public_key()  # shows that it answers, and as we expect it
+            else:
+                await self._control.public_key()  # shows that it answers, and as we expect it
 
     async def register(self, offer: RelayCredential) -> None:
         """Have the program take the relay's credential. Raises JumpdeckError."""
-        async with self._turn:
+        async with self._turn, self._ended():
             kubeconfig = await self._control.register(self._source.arc_id, self._with_token(offer))
         self.kubeconfig = self.kubeconfig or kubeconfig  # ports and certificate stay as they are, so the way in does
         self._relay_ends = offer.expires_at
@@ -145,7 +147,8 @@ class NativeTunnel:
 
     async def verify(self, limit: float) -> None:
         try:
-            await self._control.public_key(limit=limit)
+            async with self._ended():
+                await self._control.public_key(limit=limit)
         except JumpdeckError as error:
             self._lose(error)
             raise
@@ -160,6 +163,19 @@ class NativeTunnel:
         await self._process.aclose()
 
     # -- inside --------------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _ended(self) -> AsyncIterator[None]:
+        """A call that finds nobody fails by the program's end, when that is why: it has an exit code and last words."""
+        try:
+            yield
+        except JumpdeckError as error:
+            if error.code != "JD-ARC-UNREACHABLE":
+                raise
+            await asyncio.wait({self._lost}, timeout=NEWS_LIMIT)
+            if self._lost.done():
+                raise self._lost.result() from error
+            raise
 
     async def _check(self, port: int) -> None:
         """Raise RouteError when what listens there is not the program."""
@@ -187,7 +203,7 @@ class NativeTunnel:
     async def _renew_token(self) -> float:
         assert self._source.identity is not None, "there is a clock for it"
         try:
-            async with self._turn:
+            async with self._turn, self._ended():
                 self._token_ends = await self._hand_identity(self._source.identity)
         except KeyExpired as error:
             self._lose(error)  # it changes its key all the time: a new process is what helps

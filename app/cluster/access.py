@@ -225,7 +225,7 @@ async def resolve_access(
         raise SignInError(
             "Azure is not at hand here", f"profile {profile.name} wants an Azure sign-in",
             "Use a kubeconfig context, or a server with auth = \"token\".",
-            code="JD-SIGN-IN-NOT-BUILT", recovery=Recovery.PERMANENT,
+            code="JD-SIGN-IN-NO-AZURE", recovery=Recovery.PERMANENT,
         )  # fmt: skip
     if isinstance(cluster, ArcCluster):
         from app.cluster.access_arc import arc_access

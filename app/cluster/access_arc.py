@@ -170,9 +170,10 @@ def judged(error: JumpdeckError, name: str, who: Who | None, profile: str) -> Ju
         )  # fmt: skip
     if error.code in _NO_ANSWER and error.layer == "api":
         return RouteError(
-            f"The relay is reached, but {name}'s agent does not answer", error.detail,
-            "Check clusterconnect-agent in the cluster's namespace azure-arc, and its way out: WebSocket on port 443 "
-            "to the relay.", code="JD-ARC-AGENT", layer="arc", recovery=error.recovery, retry_after=error.retry_after,
+            f"{name} does not answer through the relay", error.detail,
+            "Check clusterconnect-agent in its namespace azure-arc; WebSocket on port 443 to the relay must be open "
+            "there and from this computer.", code="JD-ARC-AGENT", layer="arc", recovery=error.recovery,
+            retry_after=error.retry_after,
         )  # fmt: skip
     if error.code in ("JD-API-UNAUTHORIZED", "JD-API-FORBIDDEN", "JD-API-ANONYMOUS") and who is not None:
         if error.layer == "token" and error.recovery is Recovery.NEEDS_PERSON:

@@ -285,14 +285,16 @@ def _own_certificate() -> tuple[ssl.SSLContext, bytes]:
 
 
 def _steal(port: int) -> None:
-    """Somebody else takes the port: a process that listens there until our end, and says nothing."""
+    """Somebody else takes the port: a process of another group that listens there until our end."""
     program = (
         "import socket, sys\n"
         f"s = socket.create_server(('{HOST}', {port}))\n"
         "print('up', flush=True)\n"
         "sys.stdin.read()\n"
     )
-    thief = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
+    thief = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    )
     assert thief.stdout is not None
     thief.stdout.readline()
 
