@@ -168,7 +168,7 @@ def judged(error: JumpdeckError, name: str, who: Who | None, profile: str) -> Ju
             f"jumpdeck whoami {profile} --for service-account:NAME",
             code="JD-ARC-OVERAGE", recovery=Recovery.PERMANENT,
         )  # fmt: skip
-    if error.code in _NO_ANSWER and error.layer == "api":
+    if error.code in _NO_ANSWER and error.layer == "api" and "GET /version" in error.detail:
         return RouteError(
             f"{name} does not answer through the relay", error.detail,
             "Check clusterconnect-agent in its namespace azure-arc; WebSocket on port 443 to the relay must be open "
