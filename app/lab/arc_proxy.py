@@ -327,6 +327,7 @@ async def _run(settings: Settings, moods: Moods, log: Log) -> int:
         if moods.on("arc-never-starts"):
             await proxy.ended.wait()
         if moods.on("arc-slow-start"):
+            log.say("ProxyStartsLate", "warning")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(proxy.ended.wait(), moods.number("slow_start", SLOW_START))
         if not proxy.ended.is_set():
