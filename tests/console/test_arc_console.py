@@ -19,7 +19,7 @@ LIMIT = 40.0
 """Seconds after which a screen that does not show something is a failure."""
 
 
-async def until(pilot: Pilot[int], *wanted: str) -> str:
+async def until(pilot: Pilot, *wanted: str) -> str:
     """What is on the screen once all of this is."""
     text = ""
     try:
