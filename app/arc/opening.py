@@ -20,6 +20,7 @@ from app.arc.control import KeyExpired
 from app.arc.credential import RelayCredential, list_user_credential
 from app.arc.download import REGISTRY
 from app.arc.native import NativeTunnel, Source
+from app.arc.ports import HOST
 from app.arc.preflight import ArcFacts, preflight
 from app.arc.process import ArcProcess
 from app.arc.program import Program
@@ -29,7 +30,7 @@ from app.errors import JumpdeckError
 from app.identity.claims import of_token
 from app.identity.identity import AccessToken
 from app.identity.pop import PopUnable, client_id, pop_token, refusal
-from app.outbound import choose_proxy
+from app.outbound import choose_proxy, environment_proxy
 from app.profiles.model import ArcCluster, Profile, ProxyHop
 from app.records import Record
 from app.text import clean
@@ -46,6 +47,7 @@ Show = Callable[[str], AbstractAsyncContextManager[None]]
 
 _BY_AZ = ("JD-ARC-PROGRAM", "JD-ARC-PLATFORM", "JD-ARC-ANSWER")
 """Failures of the native way that az need not have: no program that may be run, or one whose interface is another."""
+_IGNORED = "HTTPS_PROXY is set without NO_PROXY=localhost,127.0.0.1; it is ignored for the local proxy"
 _left: set[Path] = set()
 """Run folders of orphans that the person wants to be left alone."""
 
@@ -143,7 +145,8 @@ class Opening:
         async with self._show("local proxy"):
             process = await ArcProcess.start(found, config, env, label=self._profile.name)
         label = f"arcProxy {clean(found.version)}".strip()
-        return NativeTunnel(process, source, label, tuple(filter(None, (found.note,))))
+        ignored = _IGNORED if environment_proxy(HOST) is not None else ""
+        return NativeTunnel(process, source, label, tuple(filter(None, (found.note, ignored))))
 
     async def _source(self, facts: ArcFacts) -> Source:
         async def identity(kid: str) -> AccessToken:

@@ -213,7 +213,6 @@ REFUSED = [
     ("arc-register-403", "JD-ARC-REFUSED", 5, Recovery.PERMANENT, "HTTP 403"),
     ("arc-register-500", "JD-ARC-REFUSED", 5, Recovery.TRANSIENT, "HTTP 500"),
     ("arc-register-garbage", "JD-ARC-ANSWER", 5, Recovery.PERMANENT, "no JSON object; by az neither"),
-    ("arc-register-empty", "JD-ARC-ANSWER", 5, Recovery.PERMANENT, "holds no kubeconfig; by az neither"),
     ("arc-exits", "JD-ARC-START", 5, Recovery.TRANSIENT, "the lab was asked to fail"),
     ("arc-port-stolen", "JD-ARC-PORT", 5, Recovery.TRANSIENT, "process"),
     ("arc-private-link", "JD-ARC-PRIVATE-LINK", 5, Recovery.PERMANENT, "privateLinkState"),
@@ -261,11 +260,14 @@ async def test_without_a_program_and_without_az_both_are_named(portal: Portal) -
     assert "jumpdeck trust" in done.err and "by az neither" in done.err
 
 
-async def test_a_web_proxy_of_the_environment_is_for_the_relay_and_never_for_this_computer(portal: Portal) -> None:
+async def test_a_web_proxy_of_the_environment_is_for_the_relay_and_never_for_this_computer(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with web_proxy() as (port, asked):
-        through = f"http://127.0.0.1:{port}"
-        done = await jumpdeck("pods", "lab-arc", "-o", "name", HTTPS_PROXY=through, HTTP_PROXY=through)
-    assert (done.code, done.out) == (0, "pod/web\n"), done.err
+        for name in ("HTTPS_PROXY", "HTTP_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
+        async with opened("lab-arc") as (session,):
+            assert "HTTPS_PROXY is set without NO_PROXY" in session.hop_states()[0].note
     assert asked and all(request.startswith(b"CONNECT lab-relay.") for request in asked)
 
 
