@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import random
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -27,11 +28,15 @@ Json = dict[str, Any]
 
 
 def free_ports() -> tuple[int, int]:
-    """Two ports of this machine that nobody listens at."""
-    with socket.socket() as one, socket.socket() as other:
-        for each in (one, other):
-            each.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1]), int(other.getsockname()[1])
+    """Two ports of this machine that nobody listens at, and that no system gives out by itself meanwhile."""
+    found: dict[int, None] = {}
+    while len(found) < 2:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as one, suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            found[port] = None
+    first, second = found
+    return first, second
 
 
 @dataclass
@@ -67,6 +72,7 @@ class Running:
                     answer = await self.call("GET", f"{self.api}/identity/poppublickey", {})
                     return str(answer.json()["publicKey"]["kid"])
                 except requests.ConnectionError:
+                    assert self.process.returncode is None, await asyncio.to_thread(self.log.read_text)
                     await asyncio.sleep(0.02)  # az tries again in the same way, every 5 s
 
     async def sign_in(self, kid: str, **other: str) -> requests.Response:

@@ -37,6 +37,7 @@ KID = "k" * 43
 async def portal(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Portal]:
     async with azure_world() as portal:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", portal.ca)  # as for az: MSAL's own option yields to it
+        monkeypatch.setenv("JUMPDECK_CONFIG_DIR", str(portal.lab.config_dir))
         yield portal
 
 
