@@ -9,6 +9,7 @@ from textual.pilot import Pilot
 
 from app.console import build_app
 from app.profiles.store import load
+from app.secrets import MEMORY, token_name
 from screens.app import ConsoleApp
 from tests.azure_world import azure_world
 from tests.console.conftest import shown
@@ -34,6 +35,7 @@ async def until(pilot: Pilot, *wanted: str) -> str:
 
 async def test_two_connected_clusters_are_open_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     async with azure_world() as portal:
+        MEMORY.forget(token_name("lab-arc-token"))  # of another test's lab
         monkeypatch.setenv("JUMPDECK_CONFIG_DIR", str(portal.lab.config_dir))
         app = build_app(load, "lab-arc", ascii_only=False)
         assert isinstance(app, ConsoleApp)

@@ -22,6 +22,7 @@ from app.profiles.store import load
 from app.routes.arc import ArcConnection
 from app.routes.listener import listening_socket
 from app.rows import LogBatch, PodSnapshot, SessionPhase, SessionState, Staleness, StepState
+from app.secrets import MEMORY, token_name
 from app.sessions import Session, Sessions
 from app.tasks import TaskOwner
 from tests.azure_world import Portal, azure_world
@@ -41,6 +42,7 @@ STEPS = ("Azure's facts of the cluster", "credential of the relay", "Arc proxy p
 @pytest.fixture
 async def portal(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Portal]:
     async with azure_world() as portal:
+        MEMORY.forget(token_name("lab-arc-token"))  # of another test's lab
         monkeypatch.setenv("JUMPDECK_CONFIG_DIR", str(portal.lab.config_dir))
         yield portal
 
