@@ -69,6 +69,19 @@ class DeviceCode(Record):
     """What to do instead, when there is no code: a window of a browser has opened."""
 
 
+class ConsentQuestion(Record):
+    """Something that is done only when the person wants it: a download, the end of an orphan. All text is cleaned."""
+
+    title: str
+    """What it is about, in a few words; a sentence without its full stop."""
+    lines: tuple[str, ...] = ()
+    """What a person needs in order to decide: from where, how much, under whose licence."""
+    yes: str = "do it"
+    """What happens on yes, as a verb: `download it`."""
+    default: bool = False
+    """What enter alone means at a terminal. In the console yes takes a key of its own."""
+
+
 class Asker(Protocol):
     """Asks the person. Code that gets None in its place must fail with what to run first. One question at a time."""
 
@@ -117,4 +130,13 @@ class Notes(Protocol):
 
     def note(self, text: str) -> None:
         """Show a sentence (cleaned text), such as that secrets are kept in memory only. Never blocks."""
+        ...
+
+
+@runtime_checkable
+class Consents(Protocol):
+    """What an asker may have beside its questions: a way to ask whether something may be done."""
+
+    async def ask_consent(self, question: ConsentQuestion) -> bool:
+        """Show the question; False also when the person gives up or nobody is there."""
         ...

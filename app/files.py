@@ -147,17 +147,10 @@ def lock(path: Path) -> Iterator[None]:
 
     The system lets go when the process dies. Raises ProfileError (JD-PROFILE-LOCKED) after `LOCK_SECONDS`.
     """
-    private_dir(path.parent)
-    beside = path.with_name(f".{path.name}.lock")
-    try:
-        handle = os.open(beside, os.O_RDWR | os.O_CREAT | _O_NOFOLLOW | _O_BINARY | getattr(os, "O_CLOEXEC", 0), 0o600)
-    except OSError as exc:
-        raise ProfileError(
-            f"Cannot lock {shown(path)}", clean(exc.strerror or str(exc)), "Correct the folder.", code="JD-PROFILE-SAVE"
-        ) from exc
+    handle = open_lock(path)
     try:
         until = time.monotonic() + LOCK_SECONDS
-        while not _try_lock(handle):  # neither system offers a lock with a limit, so it is asked for again
+        while not try_lock(handle):  # neither system offers a lock with a limit, so it is asked for again
             if time.monotonic() > until:
                 raise ProfileError(
                     f"{shown(path)} is being saved by another Jumpdeck",
@@ -169,6 +162,18 @@ def lock(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def open_lock(path: Path) -> int:
+    """The lock's file of `path`, open and not yet held (`try_lock`). Closing it lets go. Raises ProfileError."""
+    private_dir(path.parent)
+    beside = path.with_name(f".{path.name}.lock")
+    try:
+        return os.open(beside, os.O_RDWR | os.O_CREAT | _O_NOFOLLOW | _O_BINARY | getattr(os, "O_CLOEXEC", 0), 0o600)
+    except OSError as exc:
+        raise ProfileError(
+            f"Cannot lock {shown(path)}", clean(exc.strerror or str(exc)), "Correct the folder.", code="JD-PROFILE-SAVE"
+        ) from exc
 
 
 def previous(path: Path) -> list[Path]:
@@ -323,7 +328,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _try_lock(handle: int) -> bool:
+def try_lock(handle: int) -> bool:
+    """Hold the lock if nobody else does; whether it is held now. The system lets go when the process dies."""
     try:
         if sys.platform == "win32":
             import msvcrt

@@ -61,6 +61,17 @@ class DescriptionArrived(Message):
 
 
 @dataclass
+class WhoArrived(Message):
+    """It is known whom a profile's cluster will see, or what somebody else needs there."""
+
+    profile: str
+    text: str
+    """The whole page."""
+    wanted: str
+    """What to send to an administrator; empty when nothing can be said."""
+
+
+@dataclass
 class FailureMet(Message):
     """Something asked for did not work."""
 

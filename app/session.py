@@ -273,7 +273,7 @@ class Session:
             elif self.access.recheck is not None and self.state.tries % RECHECK_EVERY == RECHECK_EVERY - 1:
                 await self.access.recheck()
             access = self.access
-            hops = self._route.hops((access.host, access.port))
+            hops = self._route.hops((access.host, access.port), board.step)
         board.publish(
             route=("workstation", *(hop.label for hop in hops), access.cluster_label),
             cluster=access.cluster_label,
@@ -282,6 +282,9 @@ class Session:
             warnings=(*access.warnings, *self._notes),
         )
         await self._route.open(hops, attempt, board.step)
+        if access.complete is not None:
+            access = self.access = access.complete(self._route.far_end)
+            board.publish(warnings=(*access.warnings, *self._notes))
         if self.api is None:
             self.api = ApiClient(access, self._route)
         async with board.step(f"API server {access.server_label}"):

@@ -11,7 +11,7 @@ from app.rows import SessionPhase
 from app.session_states import StateBoard, is_asking
 
 if TYPE_CHECKING:
-    from app.asking import Asker, DeviceCode, HostKeyQuestion, Prompt, SecretAnswer
+    from app.asking import Asker, ConsentQuestion, DeviceCode, HostKeyQuestion, Prompt, SecretAnswer
     from app.trust import TrustedCommand
 
 T = TypeVar("T")
@@ -140,6 +140,15 @@ class SessionAsker:
         return await self._ask(
             SessionPhase.NEEDS_SECRET, lambda: self._asker.ask_prompts(server, title, instructions, prompts), None
         )
+
+    async def ask_consent(self, question: ConsentQuestion) -> bool:
+        """Ask in NEEDS_TRUST. Where the asker has no such question, nobody has agreed."""
+        from app.asking import Consents
+
+        who: object = self._asker
+        if not isinstance(who, Consents):
+            return False
+        return await self._ask(SessionPhase.NEEDS_TRUST, lambda: who.ask_consent(question), False)
 
     async def show_device_code(self, code: DeviceCode) -> None:
         """Show it in NEEDS_SIGN_IN. Sessions that wait for the same sign-in stand there too, and one of them shows it.

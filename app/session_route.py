@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from app.errors import JumpdeckError, Recovery, RouteError
+from app.profiles.model import ArcCluster
 from app.tasks import TaskOwner
 
 if TYPE_CHECKING:
@@ -116,8 +117,8 @@ class RouteGround:
         if identities is not None:
             await identities.aclose()
 
-    def context(self, profile: Profile, asker: Asker | None) -> RouteContext:
-        """What the hops of one session need."""
+    def context(self, profile: Profile, asker: Asker | None, show: StepShow | None = None) -> RouteContext:
+        """What the hops of one session need; `show` shows what a hop does while it opens."""
         from app.routes.context import RouteContext
 
         if self._host_keys is None:
@@ -126,7 +127,7 @@ class RouteGround:
             self._host_keys = HostKeys()
         return RouteContext(
             asker=asker, secrets=self.secrets, host_keys=self._host_keys, lost=self._lost,
-            azure=lambda: self.azure(profile, asker), justification=self._justification,
+            azure=lambda: self.azure(profile, asker), justification=self._justification, show=show,
         )  # fmt: skip
 
 
@@ -163,13 +164,21 @@ class RouteKeeper:
         route = self._route or self._begun
         return () if route is None else route.hop_states()
 
-    def hops(self, target: tuple[str, int]) -> tuple[Hop, ...]:
+    @property
+    def far_end(self) -> Dialer:
+        """What dials at the end of the open route. Raises RouteError while there is none."""
+        carrier = self._direct if self._route is None else self._route.dialer
+        if carrier is None:
+            raise _not_open()
+        return carrier
+
+    def hops(self, target: tuple[str, int], show: StepShow | None = None) -> tuple[Hop, ...]:
         """The hops of the profile; `target` is the API server. Raises as `app.routes.build.check_built`."""
-        if not self._profile.via:
+        if not self._profile.via and not isinstance(self._profile.cluster, ArcCluster):
             return ()
         from app.routes.build import build_hops
 
-        context = self._ground.context(self._profile, self._asker)
+        context = self._ground.context(self._profile, self._asker, show)
         return build_hops(self._profile, target=target, context=context)
 
     async def open(self, hops: tuple[Hop, ...], attempt: Attempt, show: StepShow) -> None:

@@ -37,6 +37,7 @@ _PERSON_BY_LAYER = {
     "trust": P.NEEDS_TRUST,
     "host-key": P.NEEDS_TRUST,
     "hop": P.NEEDS_TRUST,
+    "arc": P.NEEDS_TRUST,
     "token": P.NEEDS_SECRET,
     "secret": P.NEEDS_SECRET,
     "sign-in": P.NEEDS_SIGN_IN,
@@ -87,16 +88,21 @@ class StateBoard:
 
     @asynccontextmanager
     async def step(self, label: str) -> AsyncIterator[None]:
-        """Shows one step of connecting with its time; a failure stays on the step that failed."""
-        began = time.monotonic()
+        """Shows one step of connecting with its time; a failure stays on the step that failed.
+
+        A step that has steps of its own stands before them and ends after them.
+        """
+        began, at = time.monotonic(), len(self.state.steps)
         self.publish(steps=(*self.state.steps, Step(label, StepState.RUNNING)))
         try:
             yield
         except BaseException as error:
-            self._end_step(Step(label, StepState.FAILED, time.monotonic() - began, getattr(error, "title", "")), error)
+            seconds = time.monotonic() - began
+            self._end_step(at, Step(label, StepState.FAILED, seconds, getattr(error, "title", "")), error)
             raise
-        self._end_step(Step(label, StepState.DONE, time.monotonic() - began))
+        self._end_step(at, Step(label, StepState.DONE, time.monotonic() - began))
 
-    def _end_step(self, step: Step, error: BaseException | None = None) -> None:
+    def _end_step(self, at: int, step: Step, error: BaseException | None = None) -> None:
         _log.debug("%s: %s: %s in %.3f s", self.state.profile, step.label, error or "done", step.seconds)
-        self.publish(steps=(*self.state.steps[:-1], step))
+        steps = self.state.steps
+        self.publish(steps=(*steps[:at], step, *steps[at + 1 :]))

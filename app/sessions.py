@@ -11,12 +11,13 @@ from app.alarms import Alarms
 from app.errors import ProfileError
 from app.rows import SessionState
 from app.session import Session
-from app.session_asking import Desk
+from app.session_asking import Desk, SessionAsker
 from app.session_route import RouteGround
 from app.tasks import TaskOwner
 
 if TYPE_CHECKING:
     from app.asking import Asker
+    from app.cluster.who import Seen
     from app.profiles.store import ProfileBook
 
 __all__ = ["Session", "Sessions"]
@@ -55,6 +56,16 @@ class Sessions:
     def open_names(self) -> tuple[str, ...]:
         """Names of the open profiles in the order in which they were opened."""
         return tuple(self._sessions)
+
+    async def who(self, name: str) -> Seen:
+        """Whom the cluster of a profile will see; no route is opened. Raises JumpdeckError."""
+        from app.cluster.who import who_is
+
+        profile, ground = self.book.get(name), self._ground
+        asker = None if self.asker is None else SessionAsker(self.asker, self._desk)
+        return await who_is(
+            profile, asker=asker, secrets=ground.secrets, azure=lambda: ground.azure(profile, asker)
+        )  # fmt: skip
 
     def adopt(self, book: ProfileBook) -> None:
         """Open from this book from now on. Sessions whose profile is another there run on, with a warning."""

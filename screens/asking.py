@@ -12,7 +12,7 @@ from textual.screen import ModalScreen
 from app.text import clean_block, clean_line
 
 if TYPE_CHECKING:
-    from app.asking import DeviceCode, HostKeyQuestion, Prompt, SecretAnswer
+    from app.asking import ConsentQuestion, DeviceCode, HostKeyQuestion, Prompt, SecretAnswer
     from app.trust import TrustedCommand
 
 T = TypeVar("T")
@@ -56,6 +56,12 @@ class ConsoleAsker:
         from screens.questions import PromptsScreen
 
         return await self._ask(PromptsScreen(server, title, instructions, prompts))
+
+    async def ask_consent(self, question: ConsentQuestion) -> bool:
+        """Show what would be done, and ask whether it may."""
+        from screens.questions import ConsentScreen
+
+        return await self._ask(ConsentScreen(question)) is True
 
     async def show_device_code(self, code: DeviceCode) -> None:
         """Show URL and code until the sign-in has ended, or the person gives up."""

@@ -11,7 +11,15 @@ from msgspec.structs import replace
 from textual.message import Message
 
 from app.errors import JumpdeckError, Recovery, RefusedError
-from app.messages import DescriptionArrived, FailureMet, LogFailed, PodsArrived, ScopeSettled, SessionChanged
+from app.messages import (
+    DescriptionArrived,
+    FailureMet,
+    LogFailed,
+    PodsArrived,
+    ScopeSettled,
+    SessionChanged,
+    WhoArrived,
+)
 from app.rows import LogBatch, LogMark, LogSource, MarkKind, PodRow, PodSnapshot, SessionPhase, SessionState, Staleness
 from app.tasks import TaskOwner
 from widgets.log_ring import LogRing
@@ -221,6 +229,7 @@ class Bridge:
         self.sessions = sessions
         self._tell, self._confirm = tell, confirm
         self._feeds: dict[str, Feed] = {}
+        self._asides = TaskOwner("asides")
         self._unsubscribe = sessions.on_change(self._changed)
 
     @property
@@ -245,6 +254,21 @@ class Bridge:
         session = self.sessions.get(name)
         return None if session is None else replace(session.state, hops=session.hop_states())
 
+    def who(self, name: str, subject: str = "") -> None:
+        """Ask whom a profile's cluster will see, or what a `subject` (`KIND:NAME`) needs there; told as a fact."""
+        self._asides.spawn(self._who(name, subject), name=f"who {name}")
+
+    async def _who(self, name: str, subject: str) -> None:
+        from app.cluster.who_page import for_another, for_us
+
+        try:
+            profile = self.sessions.book.get(name)
+            text, wanted = for_another(profile, subject) if subject else for_us(profile, await self.sessions.who(name))
+        except JumpdeckError as error:
+            self._tell(FailureMet(error))
+        else:
+            self._tell(WhoArrived(name, text, wanted))
+
     async def retry(self, name: str) -> None:
         """Let a session try again at once, or fetch anew what it only fetches when asked."""
         if (feed := self._feeds.get(name)) is not None and await feed.refresh():
@@ -265,6 +289,7 @@ class Bridge:
 
     async def aclose(self) -> None:
         """Close all sessions, readers first."""
+        await self._asides.aclose()
         for feed in tuple(self._feeds.values()):
             await feed.aclose()
         self._feeds.clear()

@@ -28,6 +28,7 @@ COMMANDS = (
     Command("previous", "the log of the instance before", ("prev",)),
     Command("describe", "describe the pod under the cursor", ("desc",)),
     Command("route", "the way in, hop by hop, with times and bytes", ("hops",)),
+    Command("whoami", "whom the cluster will see and the roles to ask for, also for group:ID …", ("who",), "[WHOM]"),
     Command("reload", "read the profile file again; open sessions run on"),
     Command("retry", "try to connect at once; with command invoke, fetch again", ("reconnect", "refresh")),
     Command("close", "close this session", ("disconnect",)),

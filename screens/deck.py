@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         PodsArrived,
         ScopeSettled,
         SessionChanged,
+        WhoArrived,
     )
     from widgets.session_view import SessionView
 
@@ -176,6 +177,12 @@ class DeckScreen(Screen[None]):
         from screens.texts import TextScreen
 
         self.app.push_screen(TextScreen(f"{event.pod.namespace}/{event.pod.name}", event.text))
+
+    def on_who_arrived(self, event: WhoArrived) -> None:
+        """Show whom the cluster will see."""
+        from screens.who import WhoScreen
+
+        self.app.push_screen(WhoScreen(event.profile, event.text, event.wanted))
 
     def on_failure_met(self, event: FailureMet) -> None:
         """Show what did not work."""

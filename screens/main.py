@@ -216,6 +216,7 @@ class MainScreen(RoamingScreen):
             "previous": lambda view: view.action_logs(True),
             "describe": lambda view: view.action_describe(),
             "retry": lambda view: view.action_retry(),
+            "whoami": lambda view: self.who(view.profile, argument),
         }
         if name in on_view:
             if view is None:
@@ -240,6 +241,12 @@ class MainScreen(RoamingScreen):
             self.action_help()
         elif name == "quit":
             await self.app.run_action("quit")
+
+    def who(self, profile: str, subject: str) -> None:
+        """Ask whom a profile's cluster will see, or what somebody else needs there."""
+        if self.bridge is not None:
+            self.flash("Reading the credential …")
+            self.bridge.who(profile, subject)
 
     def action_route(self) -> None:
         """Draw the way in of the session that is shown."""

@@ -15,7 +15,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Checkbox, Input, Static
 
-from app.asking import DeviceCode, HostKeyQuestion, Prompt, SecretAnswer
+from app.asking import ConsentQuestion, DeviceCode, HostKeyQuestion, Prompt, SecretAnswer
 from app.text import clean_block, clean_line
 from screens.dialogs import FRAME
 
@@ -141,6 +141,42 @@ class TrustScreen(ModalScreen[bool]):
         self._settled = True
 
     def action_trust(self) -> None:
+        """Yes."""
+        if self._settled:
+            self.dismiss(True)
+
+
+class ConsentScreen(ModalScreen[bool]):
+    """Asks whether something may be done; only `y`, pressed after it has been there for a moment, says yes."""
+
+    DEFAULT_CSS = "ConsentScreen {" + FRAME + _WARNING + "}"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,n,enter", "dismiss(False)", "no", id="consent.no", tooltip="Do not do it."),
+        Binding("y", "agree", "yes", id="consent.yes", tooltip="Do it."),
+    ]
+
+    def __init__(self, question: ConsentQuestion) -> None:
+        super().__init__()
+        self._question = question
+        self._settled = False
+
+    def compose(self) -> ComposeResult:
+        """Lay out: what, the facts, the two keys."""
+        asked = self._question
+        with Vertical() as box:
+            box.border_title = Content("May it be done?")
+            yield Static(Content.styled(f"{clean_line(asked.title)}.", "bold"), markup=False)
+            yield Static(Content(clean_block("\n".join(asked.lines))), markup=False)
+            yield Static(Content(f"y {clean_line(asked.yes)}   esc do not"), markup=False, classes="keys")
+
+    def on_mount(self) -> None:
+        """Take no answer yet."""
+        self.set_timer(SETTLE, self._settle)
+
+    def _settle(self) -> None:
+        self._settled = True
+
+    def action_agree(self) -> None:
         """Yes."""
         if self._settled:
             self.dismiss(True)

@@ -54,6 +54,8 @@ class Entra:
         self.refuse: tuple[str, str] | None = None
         """An OAuth error and description for every token request."""
         self.refuse_refresh: tuple[str, str] | None = None
+        self.bound_type = "pop"
+        """The type of token that a request for one bound to a key gets."""
         self.status = 0
         """An HTTP status for every token request, with `headers`."""
         self.headers: dict[str, str] = {}
@@ -119,8 +121,13 @@ class Entra:
 
     def _tokens(self, form: dict[str, str], **claims: object) -> web.StreamResponse:
         scope = form.get("scope") or self.scope
+        kind = "Bearer"
+        if form.get("token_type") == "pop":
+            raw = form["req_cnf"]
+            cnf = json.loads(base64.urlsafe_b64decode(raw + "=" * (-len(raw) % 4)))
+            kind, claims = self.bound_type, {**claims, "cnf": cnf, "tid": TENANT}
         fields: dict[str, object] = {
-            "token_type": "Bearer", "expires_in": int(self.life), "ext_expires_in": int(self.life),
+            "token_type": kind, "expires_in": int(self.life), "ext_expires_in": int(self.life),
             "scope": scope.split()[0],
             "access_token": self.token("access", scope=scope, exp=time.time() + self.life, **claims),
         }  # fmt: skip

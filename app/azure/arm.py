@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
@@ -16,7 +18,7 @@ from app.records import Record
 from app.text import clean
 
 if TYPE_CHECKING:
-    from app.azure.pipeline import Pipeline
+    from app.azure.pipeline import Lent, Pipeline
     from app.identity.clouds import CloudEndpoints
     from app.identity.identity import Identity
 
@@ -84,6 +86,15 @@ class Arm:
         or never sent.
         """
         return await self._ask("POST", self._url(path, api_version, params), body)
+
+    @asynccontextmanager
+    async def lend(self, what: str) -> AsyncIterator[Lent]:
+        """What a client of azure-mgmt-* needs to send one call (of which doing it twice does no harm) over this one.
+
+        Raises JumpdeckError, also out of the client's own call: a refusal is read here.
+        """
+        pipeline = await self._opened("POST", what.partition(" ")[2])
+        yield pipeline.lent(self._base, what)
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -40,6 +40,8 @@ _ROLES = (
     ("microsoft.containerservice/managedclusters/runcommand", "Azure Kubernetes Service Contributor Role"),
     ("microsoft.containerservice/managedclusters/commandresults", "Azure Kubernetes Service Contributor Role"),
     ("microsoft.containerservice/managedclusters/read", "Azure Kubernetes Service Cluster User Role"),
+    ("microsoft.kubernetes/connectedclusters/listclusterusercredential",
+     "Azure Arc Enabled Kubernetes Cluster User Role"),
     ("microsoft.security/", "a role of your organisation for just-in-time access"),
 )  # fmt: skip
 """The smallest built-in role that has an action, by the action's beginning; whatever else ends in /read: Reader."""
@@ -263,6 +265,11 @@ def from_exception(error: BaseException, what: str, at: str, proxy: str = "") ->
     said = prose(str(inner) or type(inner).__name__, 300)
     return _error("JD-ARM-CUT", "The connection to Azure broke off", f"{clean(what)} at {place}: {said}",
                   "It is tried again.", _TRANSIENT)  # fmt: skip
+
+
+def from_sdk(error: BaseException, what: str) -> JumpdeckError:
+    """The error for what a client of azure-mgmt-* itself does not take: its own failures, not ARM's."""
+    return bad_shape(what, f"{type(error).__name__}: {prose(str(error).partition(chr(10))[0], 300)}")
 
 
 def unreachable(place: str, why: str) -> JumpdeckError:

@@ -17,6 +17,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import aiohttp
@@ -32,6 +33,7 @@ from app.errors import JumpdeckError, Recovery, SignInError
 from app.identity.identity import AccessToken, Identity
 from app.program_log import keep_from_terminal
 from app.tasks import Backoff
+from app.text import clean
 
 CONNECT_LIMIT = 10.0
 """Seconds to a TLS connection, the proxy's part included."""
@@ -211,6 +213,34 @@ async def _read(response: AsyncHttpResponse, what: str) -> bytes:
     return bytes(body)
 
 
+class RefusalPolicy(Policy):
+    """Reads ARM's refusals as `Arm` does, before a client of azure-mgmt-* sees them: its own errors know less."""
+
+    async def send(self, request: Request) -> Answer:
+        call: Call = request.context.options["call"]
+        answer = await self.next.send(request)
+        status, found = answer.http_response.status_code, lower(answer.http_response)
+        sent = request.http_request.headers.get("x-ms-correlation-request-id", "")
+        _log.debug("%s: HTTP %d, %d bytes, correlation id %s", clean(call.what), status, len(call.body), sent)
+        if not 200 <= status < 300:
+            raise failures.from_answer(status, found, call.body, call.what, tenant=call.tenant, request_id=sent)
+        return answer
+
+
+class Lent:
+    """A pipeline as a client of azure-mgmt-* takes it, for one call, which it must name: `call=lent.call`."""
+
+    def __init__(self, base_url: str, call: Call, policies: list[object], transport: AioHttpTransport) -> None:
+        self.base_url, self.call, self.policies, self.transport = base_url, call, policies, transport
+
+    def answer(self) -> dict[str, Any]:
+        """The JSON object that came. Raises RouteError when it is none."""
+        found = failures.json_object(self.call.body)
+        if found is None:
+            raise failures.not_arm(self.call.what, 200, self.call.body)
+        return found
+
+
 class Pipeline:
     """One pipeline with its connections. Make it inside the running loop."""
 
@@ -225,7 +255,8 @@ class Pipeline:
         )  # fmt: skip
         transport = AioHttpTransport(session=self._session, session_owner=False, use_env_settings=False,
                                      connection_timeout=CONNECT_LIMIT, read_timeout=ATTEMPT_LIMIT)  # fmt: skip
-        policies = [
+        self._transport = transport
+        self._policies: list[Any] = [
             HeadersPolicy({"Accept": "application/json", "Accept-Encoding": "gzip",
                            "x-ms-return-client-request-id": "true"}),
             UserAgentPolicy("jumpdeck", user_agent_use_env=False),
@@ -234,12 +265,16 @@ class Pipeline:
             LimitPolicy(at, shown_proxy(proxy)),
         ]  # fmt: skip
         self._client: AsyncARMPipelineClient[HttpRequest, AsyncHttpResponse] = AsyncARMPipelineClient(
-            base_url, policies=policies, transport=transport
+            base_url, policies=self._policies, transport=transport
         )
 
     async def send(self, request: HttpRequest, call: Call) -> AsyncHttpResponse:
         """Send a request; the body of the answer is in `call`. Raises JumpdeckError."""
         return await self._client.send_request(request, stream=True, call=call, proxy_headers=self._proxy_headers)
+
+    def lent(self, base_url: str, what: str) -> Lent:
+        """This pipeline for one call of a client of azure-mgmt-*."""
+        return Lent(base_url, Call(what, repeatable=True), [RefusalPolicy(), *self._policies], self._transport)
 
     async def aclose(self) -> None:
         """Close the connections; requests under way fail."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-_WITH_PROFILE = ("pods", "logs", "exec", "connect", "trust", "sign-in", "sign-out")
+_WITH_PROFILE = ("pods", "logs", "exec", "connect", "trust", "whoami", "sign-in", "sign-out")
 
 _BASH = """\
 _jumpdeck() {

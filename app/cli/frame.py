@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 REFUSED_TRIES = 3
 """Refused connections after which a command whose route was never UP gives up."""
+ARC_LIMIT = 135.0
+"""Seconds more to open a connected cluster: az, where it has to step in, may take 120, and ARM a few before it."""
 _REFUSED = ("JD-TCP-REFUSED", "JD-SSH-NO-SERVER", "JD-SSH-TARGET")
 
 
@@ -155,6 +157,7 @@ async def open_profile_session(
     for line in getattr(book, "notices", ()):
         say(f"jumpdeck: {line}")
     asker = asker or asker_for(args)
+    await _end_orphans(book.get(name))
     ground = RouteGround(asker, justification=getattr(args, "justification", ""))
     async with Sessions(book, asker=asker, ground=ground) as sessions:
         session = sessions.open(name)
@@ -172,8 +175,32 @@ async def open_profile_session(
             yield session
 
 
+async def _end_orphans(profile: Profile) -> None:
+    """Before the program of a connected cluster is started, those that outlived an earlier run of ours are ended."""
+    import asyncio
+
+    from app.profiles.model import ArcCluster
+
+    if not isinstance(profile.cluster, ArcCluster):
+        return
+    from app.arc.consent import end_orphans
+    from app.arc.run_records import find_orphans
+
+    found = await asyncio.to_thread(find_orphans)
+    if not found:
+        return
+    for error in await end_orphans(found):
+        say_error(error)
+    what = "a program" if len(found) == 1 else f"{len(found)} programs"
+    say(f"jumpdeck: {what} of an earlier run still served and was ended: {', '.join(map(str, found))}")
+
+
 def _for_access(profile: Profile) -> float:
-    """Seconds more for a route whose ports are opened when asked (just-in-time access)."""
+    """Seconds more for a route that takes its time: a tunnel's program is started, ports are opened when asked."""
+    from app.profiles.model import ArcCluster
+
+    if isinstance(profile.cluster, ArcCluster):
+        return ARC_LIMIT
     if not any(getattr(hop, "jit", None) for hop in profile.via):
         return 0.0
     from app.routes.jit import OPEN_LIMIT

@@ -13,17 +13,19 @@ from app.cli.frame import controlling_terminal, say
 from app.dialer import ends_sign_in
 from app.errors import JumpdeckError, Recovery, RouteError, UsageError
 from app.records import Record
+from app.tasks import TaskOwner
 from app.text import clean
 
 if TYPE_CHECKING:
     import socket
 
     from app.asking import Asker, DeviceCode, HostKeyQuestion, Prompt, SecretAnswer
+    from app.cluster.access import Access
     from app.dialer import ProtocolFactory
     from app.profiles.model import Profile
     from app.routes.listener import Listener
-    from app.routes.socket_owner import PeerOwner
     from app.session import Session
+    from app.socket_owner import PeerOwner
     from app.trust import TrustedCommand
 
 T = TypeVar("T")
@@ -66,9 +68,9 @@ def _named_at_terminal(profile: Profile, program: str) -> bool:
 
 def needs_listener(profile: Profile) -> bool:
     """Whether another program cannot reach the cluster by itself: some hop carries the streams."""
-    from app.profiles.model import NetworkHop
+    from app.profiles.model import ArcCluster, NetworkHop
 
-    return not all(isinstance(hop, NetworkHop) for hop in profile.via)
+    return isinstance(profile.cluster, ArcCluster) or not all(isinstance(hop, NetworkHop) for hop in profile.via)
 
 
 class Lent(Record):
@@ -97,7 +99,22 @@ async def lent_route(session: Session, sock: socket.socket | None) -> AsyncItera
         kubeconfig = await stack.enter_async_context(
             lent_kubeconfig(lambda: session.access or access, profile.name, namespace, port=port)
         )
+        if access.complete is not None:
+            owner = await stack.enter_async_context(TaskOwner("lent kubeconfig"))
+            owner.spawn(_keep_current(session, access, kubeconfig), name="keep current")
         yield Lent(kubeconfig, port)
+
+
+async def _keep_current(session: Session, lent: Access, kubeconfig: Path) -> None:
+    """Write the kubeconfig anew when what serves it has another certificate: a local proxy that was started again."""
+    from app.cluster.lending import rewrite
+
+    while True:
+        await session.changed()
+        access = session.access
+        if access is not None and access.ca not in (None, lent.ca):
+            lent = access
+            rewrite(kubeconfig, access)
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from app.text import MAX_PROSE, clean, clean_block
 if TYPE_CHECKING:
     import asyncio
 
-    from app.asking import DeviceCode, HostKeyQuestion, Prompt, SecretAnswer
+    from app.asking import ConsentQuestion, DeviceCode, HostKeyQuestion, Prompt, SecretAnswer
     from app.trust import TrustedCommand
 
 T = TypeVar("T")
@@ -84,6 +84,20 @@ class TerminalAsker:
             return tuple(answers)
 
         return await self._ask(ask)
+
+    async def ask_consent(self, question: ConsentQuestion) -> bool:
+        """Show what would be done; `y` or `yes` says so, enter alone what the question's default is."""
+        choice = "[Y/n]" if question.default else "[y/N]"
+        lines = [f"{clean(question.title)}.", *(f"  {clean(line)}" for line in question.lines)]
+        asked = "\n".join((*lines, f"{clean(question.yes)[:1].upper()}{clean(question.yes)[1:]}? {choice} "))
+
+        def ask(stop: int | None) -> str | None:
+            return read_answer(asked, stop=stop)
+
+        answer = await self._ask(ask)
+        if answer is None:
+            return False
+        return answer.strip().lower() in (("", "y", "yes") if question.default else ("y", "yes"))
 
     async def show_device_code(self, code: DeviceCode) -> None:
         """URL and code on the terminal, then silence until the sign-in has ended; who gives up interrupts the command.

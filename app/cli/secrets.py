@@ -33,8 +33,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "standard input when that is no terminal; it is never taken from the command line.",
         epilog="examples: jumpdeck secrets set password ops@jump01:22\n"
         "          jumpdeck secrets set passphrase ~/.ssh/id_ed25519\n"
-        "          kubectl get secret reader -o jsonpath='{.data.token}' | base64 -d |\n"
-        "              jumpdeck secrets set token shop-edge",
+        "          kubectl get secret reader-token -o jsonpath='{.data.token}' | base64 -d |\n"
+        "              jumpdeck secrets set token shop-edge    (without base64 -d it is understood too)",
     )  # fmt: skip
     setting.add_argument("words", metavar="NAME", nargs="+", help=_NAME_HELP)
     setting.add_argument("--no-input", action="store_true", help="never ask; read standard input or fail")
@@ -253,6 +253,11 @@ async def _set(name: str, *, no_input: bool) -> int:
         raise no_store(status)
     typed = sys.stdin is not None and sys.stdin.isatty()
     secret = await _typed_secret(name, no_input) if typed else await _piped_secret()
+    kind, _, what = name.partition(" ")
+    if kind == "token":
+        from app.cli.secret_token import token_from
+
+        secret = token_from(secret, what)
     place = await store.set(name, secret)
     if typed:
         say(f"jumpdeck: kept {clean(name)} in {place}")

@@ -1,4 +1,4 @@
-"""`jumpdeck trust PROFILE`: SSH servers on the way, the command that a kubeconfig runs; `trust list`, `remove`."""
+"""`jumpdeck trust PROFILE`: SSH servers on the way, the command or program that would run; `trust list`, `remove`."""
 
 from __future__ import annotations
 
@@ -78,11 +78,15 @@ def _remove(which: str) -> int:
 
 
 def _trust(args: argparse.Namespace) -> int:
-    """Servers first, then the command."""
-    from app.profiles.model import SshHop
+    """Servers first, then the command; of an Arc cluster the program that carries the connection."""
+    from app.profiles.model import ArcCluster, SshHop
     from app.profiles.store import load
 
     profile = load().get(args.what)
+    if isinstance(profile.cluster, ArcCluster):
+        from app.cli.trust_arc import trust_arc
+
+        return trust_arc(profile, args)
     command = _command(profile)
     hosts = any(isinstance(hop, SshHop) for hop in profile.via)
     if not hosts and command is None:

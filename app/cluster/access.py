@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from app.asking import Asker
 from app.cluster import kubeconfig, tls
-from app.errors import ProfileError, Recovery, SignInError
+from app.errors import JumpdeckError, ProfileError, Recovery, SignInError
 from app.files import read_private
 from app.outbound import CA_LIMIT, choose_proxy
 from app.profiles.model import AksCluster, ArcCluster, KubeconfigCluster, NetworkHop, Profile, ServerCluster
@@ -22,6 +22,7 @@ from app.text import clean
 
 if TYPE_CHECKING:
     from app.azure.context import Azure
+    from app.dialer import Dialer
 
     AzureSource = Callable[[], Awaitable[Azure]]
 
@@ -70,6 +71,10 @@ class Access(Record):
 
     Bounded in time; raises only what cannot work. None where nobody can be asked.
     """
+    complete: Callable[[Dialer], Access] | None = field(default=None, repr=False)
+    """Makes it whole with what the far end of the open route hands over; None: it is whole. Raises JumpdeckError."""
+    judge: Callable[[JumpdeckError], JumpdeckError] | None = field(default=None, repr=False)
+    """Words a failed answer for this kind of cluster; others come back as they are."""
 
     @property
     def at(self) -> str:
@@ -79,6 +84,8 @@ class Access(Record):
     @property
     def server_label(self) -> str:
         """The server's URL, and beside it the name that TLS verifies when it is another one (S-05)."""
+        if self.complete is not None:
+            return f"of {self.cluster_label}"  # a local program stands for it: its address tells nobody anything
         host = kubeconfig.check_server(self.server, ValueError)[0]
         other = f" (TLS name {clean(self.tls_name)})" if self.tls_name != host else ""
         return f"{clean(self.server)}{other}"
@@ -214,13 +221,16 @@ async def resolve_access(
         return await _from_kubeconfig(profile, cluster, asker, azure)
     if isinstance(cluster, ServerCluster) and cluster.auth == "token":
         return await asyncio.to_thread(_from_server, profile, cluster, asker, secrets)
-    if isinstance(cluster, ArcCluster) or azure is None:
-        kind = "Azure Arc" if isinstance(cluster, ArcCluster) else "Azure"
+    if azure is None:
         raise SignInError(
-            f"This version cannot sign in to {kind} here", f"profile {profile.name} wants an {kind} sign-in",
+            "Azure is not at hand here", f"profile {profile.name} wants an Azure sign-in",
             "Use a kubeconfig context, or a server with auth = \"token\".",
-            code="JD-SIGN-IN-NOT-BUILT", recovery=Recovery.PERMANENT,
+            code="JD-SIGN-IN-NO-AZURE", recovery=Recovery.PERMANENT,
         )  # fmt: skip
+    if isinstance(cluster, ArcCluster):
+        from app.cluster.access_arc import arc_access
+
+        return await arc_access(profile, cluster, await azure(), asker=asker, secrets=secrets)
     from app.cluster.access_aks import aks_access, entra_access
 
     if isinstance(cluster, AksCluster):

@@ -74,8 +74,12 @@ class ApiClient:
     def _judged(self, error: JumpdeckError) -> JumpdeckError:
         """A refused token that was good before is tried again, unless getting another one asks a person (R-06).
 
-        Credentials that know better what a refusal means have a `judged` of their own.
+        Credentials that know better what a refusal means have a `judged` of their own, and so have some clusters.
         """
+        error = self._of_credential(error)
+        return error if self.access.judge is None else self.access.judge(error)
+
+    def _of_credential(self, error: JumpdeckError) -> JumpdeckError:
         if error.layer == "token" and (judged := getattr(self.access.credentials, "judged", None)) is not None:
             found: JumpdeckError = judged(error)
             return found
@@ -149,9 +153,12 @@ class ApiClient:
     async def probe(self, *, timeout: float = PROBE_LIMIT) -> Probe:
         """Ask for /version: proof that the API server answers through the whole chain."""
         headers = {"Accept": "application/json"}
-        answer = await self._ask(
-            "GET", "/version", None, headers, limit=PROBE_BODY_LIMIT, timeout=timeout, at_once=True
-        )  # whether the way is well must not wait behind long answers
+        try:
+            answer = await self._ask(
+                "GET", "/version", None, headers, limit=PROBE_BODY_LIMIT, timeout=timeout, at_once=True
+            )  # whether the way is well must not wait behind long answers
+        except JumpdeckError as error:  # that nothing answers says something about the way to some clusters
+            raise error if self.access.judge is None else self.access.judge(error) from error.__cause__
         version = failures.json_object(answer.body, "GET /version").get("gitVersion")
         if not isinstance(version, str):
             raise failures.not_kubernetes(200, answer.body, "GET /version")

@@ -71,6 +71,15 @@ def _write(path: Path, config: dict[str, Any]) -> Path:
     return path
 
 
+def rewrite(path: Path, access: Access) -> None:
+    """Take the present CA into a lent kubeconfig, in one step: who reads it meanwhile sees the old or the new."""
+    config = json.loads(path.read_bytes())
+    assert access.ca is not None, "the caller looks"
+    config["clusters"][0]["cluster"]["certificate-authority-data"] = base64.b64encode(access.ca).decode()
+    fresh = _write(path.with_name("config.new"), config)
+    os.replace(fresh, path)
+
+
 def describe(access: Access, name: str, namespace: str, address: str, *, port: int | None = None) -> dict[str, Any]:
     """The kubeconfig as data; it names the server, what it must prove, and where to ask for the credential."""
     scheme = access.server.partition(":")[0]
@@ -121,6 +130,8 @@ async def answer(access: Access) -> bytes:
     status: dict[str, str] = {}
     if header:
         status["token"] = header.removeprefix("Bearer ")
+    elif (stand_in := getattr(access.credentials, "stand_in", None)) is not None:
+        status["token"] = stand_in.reveal()
     certificate = access.certificate()
     if certificate is not None:
         status["clientCertificateData"] = certificate.chain.decode("ascii", "replace")

@@ -13,6 +13,7 @@ import re
 import sys
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app.errors import Recovery, SignInError
 from app.identity.failures import from_aadsts, words
@@ -21,6 +22,9 @@ from app.identity.source import About, Obtained, Show, principal
 from app.process_group import TooLongError, TooMuchError, run_group
 from app.secrets import Secret
 from app.text import clean
+
+if TYPE_CHECKING:
+    from app.identity.credentials import Threads
 
 RUN_LIMIT = 30.0
 """Seconds for az: a cold start takes ten on a managed Windows computer."""
@@ -35,9 +39,10 @@ _AADSTS = re.compile(r"AADSTS(\d{4,7})")
 class AzureCliSource:
     """Asks az each time; `app.identity.identities` keeps what it answers."""
 
-    def __init__(self, about: About, *, limit: float = RUN_LIMIT) -> None:
+    def __init__(self, about: About, *, limit: float = RUN_LIMIT, threads: Threads | None = None) -> None:
         self.about = about
         self._limit = limit
+        self._threads = threads
 
     async def silent(self, scope: str, claims: str | None, fresh: bool) -> Obtained:
         """As `TokenSource.silent`; az has a cache of its own, which it answers from."""
@@ -61,12 +66,29 @@ class AzureCliSource:
         """az signs in by itself, at another prompt."""
         return await self.silent(scope, claims, False)
 
+    async def key_bound(self, scope: str, data: dict[str, str], show: Show | None, tenant: str = "") -> AccessToken:
+        """A token that is bound to a key, with az's sign-in (`app.identity.azure_cli_cache`). Raises SignInError."""
+        from app.identity.azure_cli_cache import acquire
+        from app.identity.credentials import SILENT_LIMIT
+
+        threads = self._threads
+        if threads is None:
+            raise SignInError("The Azure CLI gives no token for a key", self.about.label, "",
+                              code="JD-SIGN-IN-KIND")  # fmt: skip
+        options = (await threads.transport()).options
+        authority = self.about.authority
+        return await threads.call(
+            lambda: acquire(self.about, authority, options, scope, data, tenant), SILENT_LIMIT
+        )
+
     async def forget(self) -> bool:
         """Nothing of az's is ours to forget."""
         return False
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Let go of connections."""
+        if self._threads is not None:
+            self._threads.abandon()
 
     async def _run(self, args: list[str]) -> tuple[int, str, str]:
         program = await asyncio.to_thread(find_az)

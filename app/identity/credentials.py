@@ -168,19 +168,19 @@ class AppSource:
         self._credential = made
         return made
 
-    async def ssh_certificate(self, scope: str, data: dict[str, str], show: Show | None) -> str:
-        """The body of an SSH certificate (`app.identity.ssh_certificate`). Raises SignInError."""
-        from app.identity.ssh_certificate import UNABLE, acquire, unable
+    async def key_bound(self, scope: str, data: dict[str, str], show: Show | None, tenant: str = "") -> AccessToken:
+        """A token that is bound to a key (`app.identity.key_bound`). Raises SignInError."""
+        from app.identity.key_bound import acquire
 
-        if self.about.kind in UNABLE:
-            raise unable(self.about.label)
-        credential = self._credential or await self._new()
         try:
+            credential = self._credential or await self._new()
             return await self._threads.call(
                 lambda: acquire(credential, self.about, scope, data, None, None), SILENT_LIMIT
             )
-        except BaseException:
+        except BaseException as error:
             self._credential = None  # its connections are abandoned, and MSAL repeats a refusal for a minute
+            if isinstance(error, SignInError) and self._proof is not None:
+                self._proof.refused(error)
             raise
 
     async def ask(self, scope: str, claims: str | None, show: Show) -> Obtained:
@@ -264,9 +264,9 @@ class PersonSource:
             await self._threads.call(lambda: token_cache.save_record(record, self.about), SILENT_LIMIT)
         return obtained(info)
 
-    async def ssh_certificate(self, scope: str, data: dict[str, str], show: Show | None) -> str:
-        """The body of an SSH certificate (`app.identity.ssh_certificate`) for who has signed in. Raises SignInError."""
-        from app.identity.ssh_certificate import acquire
+    async def key_bound(self, scope: str, data: dict[str, str], show: Show | None, tenant: str = "") -> AccessToken:
+        """A token for who has signed in that is bound to a key (`app.identity.key_bound`). Raises SignInError."""
+        from app.identity.key_bound import acquire
 
         await self._opened()
         if self._record is None:
@@ -281,7 +281,8 @@ class PersonSource:
 
         try:
             return await self._threads.call(
-                lambda: acquire(credential, self.about, scope, data, account, shown if told else None), PERSON_LIMIT
+                lambda: acquire(credential, self.about, scope, data, account, shown if told else None),
+                PERSON_LIMIT if told else SILENT_LIMIT,
             )
         except BaseException:
             self._credential = None  # its connections are abandoned

@@ -17,7 +17,7 @@ from app.identity.attending import attending
 from app.identity.clouds import profile_endpoints
 from app.identity.identity import AccessToken
 from app.identity.source import About, Obtained, PersonNeeded, TokenSource, principal
-from app.identity.ssh_certificate import SshCertificates, unable
+from app.identity.ssh_certificate import UNABLE, SshCertificates, unable
 from app.identity.waiting import Waiting
 from app.records import Record
 from app.tasks import TaskOwner, spawn
@@ -132,17 +132,30 @@ class SharedIdentity:
             return kept.token
 
     async def _ssh_certificate(self, scope: str, data: dict[str, str]) -> str:
-        """The body of a certificate; the caller has a token already, so somebody is signed in. Raises SignInError."""
-        get = getattr(self._source, "ssh_certificate", None)
-        if get is None:
+        """The body of a certificate. Raises SignInError."""
+        if self.about.kind in UNABLE:
             raise unable(self.about.label)
-        asker = attending()
+        return (await self.key_bound(scope, data)).value.reveal()
+
+    async def key_bound(
+        self, scope: str, data: dict[str, str], *, tenant: str = "", ask: bool = True
+    ) -> AccessToken:
+        """A new token that is bound to a key (`app.identity.key_bound`), never kept here, for who is signed in already.
+
+        `tenant` is the one of the other tokens; `ask`: whoever attends may be asked. Raises SignInError.
+        """
+        get = getattr(self._source, "key_bound", None)
+        if get is None:
+            raise SignInError("This kind of sign-in gets no token for a key", self.about.label,
+                              "Sign in another way: browser, device-code.", code="JD-SIGN-IN-KIND")  # fmt: skip
+        asker = attending() if ask else None
         self._waiting.join(asker)
         try:
             async with self._lock:
-                if not self._waiting.anybody:
-                    return str(await get(scope, data, None))
-                return str(await self._by_person(get(scope, data, self._waiting.show)))
+                asks = ask and self._waiting.anybody
+                getting = get(scope, data, self._waiting.show if asks else None, tenant)
+                token: AccessToken = await (self._by_person(getting) if asks else getting)
+                return token
         finally:
             self._waiting.leave(asker)
 

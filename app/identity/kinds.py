@@ -67,8 +67,9 @@ def make_source(
 
 def _azure_cli(ground: Ground) -> TokenSource:
     from app.identity.azure_cli import AzureCliSource
+    from app.identity.credentials import Threads
 
-    return AzureCliSource(ground.about)
+    return AzureCliSource(ground.about, threads=Threads(ground.about, ground.endpoints, ground.proxy))
 
 
 def _lab(ground: Ground) -> TokenSource:

@@ -1,7 +1,7 @@
 """Tokens from a running lab, over its control channel: only where the configuration folder is that lab's, never asked.
 
 The request is `{"command": "token", "scope": SCOPE}`, the answer `{"ok": true, "token": …, "expires_at": …}` (POSIX
-seconds).
+seconds). For a token that is bound to a key the request has the form's fields too: `"data": {"token_type": "pop", …}`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,19 @@ class LabSource:
 
     async def silent(self, scope: str, claims: str | None, fresh: bool) -> Obtained:
         """As `TokenSource.silent`."""
-        channel = lab_channel()
-        if channel is None:
-            raise not_in_a_lab()
         request: dict[str, object] = {"command": "token", "scope": scope, "fresh": fresh}
         if claims is not None:
             request["claims"] = claims
+        return await self._asked(request)
+
+    async def key_bound(self, scope: str, data: dict[str, str], show: Show | None, tenant: str = "") -> AccessToken:
+        """A token that is bound to a key: the form fields go with the request. Raises SignInError."""
+        return (await self._asked({"command": "token", "scope": scope, "fresh": True, "data": data})).token
+
+    async def _asked(self, request: dict[str, object]) -> Obtained:
+        channel = lab_channel()
+        if channel is None:
+            raise not_in_a_lab()
         answer = await ask_lab(channel, request)
         token, ends = answer.get("token"), answer.get("expires_at")
         if isinstance(token, str) and token and isinstance(ends, int | float):

@@ -1,8 +1,7 @@
 """SSH certificates of Entra for VMs with its SSH login: asked for like a token, for an RSA key that stays in memory.
 
 Wire: an ordinary token request with `token_type=ssh-cert`, `req_cnf` (the public key as a JWK) and `key_id`; the access
-token of the answer is the certificate's body. azure-identity cannot pass these, so its MSAL application is asked
-itself: the same client, cache, authority and connections; nothing is shared with az.
+token of the answer is the certificate's body (`app.identity.key_bound`).
 """
 
 from __future__ import annotations
@@ -12,11 +11,10 @@ import base64
 import binascii
 import hashlib
 import json
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from app.errors import Recovery, SignInError
+from app.errors import SignInError
 from app.records import Record, field
 from app.tasks import spawn
 from app.text import clean, prose
@@ -24,9 +22,7 @@ from app.text import clean, prose
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-    from app.asking import DeviceCode
     from app.identity.identity import Identity
-    from app.identity.source import About
 
 KEY_BITS = 2048
 """What the Azure CLI uses; a certificate lives one hour."""
@@ -111,65 +107,4 @@ def unable(label: str) -> SignInError:
         "This kind of sign-in gets no SSH certificate", label,
         f"Sign in with one of {', '.join(ABLE)}; or get one with `az ssh cert` and name it: key and certificate.",
         code="JD-SIGN-IN-CERTIFICATE",
-    )  # fmt: skip
-
-
-def acquire(
-    credential: Any, about: About, scope: str, data: dict[str, str], account: str | None,
-    show: Callable[[DeviceCode], None] | None,
-) -> str:  # fmt: skip
-    """The body of a certificate. Blocks. `account` is the home account id of a person; `show` asks one.
-
-    Raises what `app.identity.failures.failure_of` reads, and SignInError when a person is needed.
-    """
-    app = getattr(credential, "_credential", credential)._get_app()  # private: held by a test
-    if account is None:
-        return _body(app.acquire_token_for_client([scope], data=data))
-    known = next((one for one in app.get_accounts() if one.get("home_account_id") == account), None)
-    found = app.acquire_token_silent_with_error([scope], known, data=data) if known else None
-    if found is not None and "access_token" in found:
-        return _body(found)
-    if found is not None and not _needs_person(found):
-        return _body(found)
-    if show is None or about.kind == "broker":
-        raise _person(about, found)
-    if about.kind == "device-code":
-        from app.asking import DeviceCode
-
-        flow = app.initiate_device_flow([scope])
-        if "user_code" not in flow:
-            return _body(flow)
-        ends = time.time() + float(flow.get("expires_in", 900))
-        show(DeviceCode(about.label, clean(str(flow["verification_uri"])), clean(str(flow["user_code"])), ends))
-        found = app.acquire_token_by_device_flow(flow, data=data)
-    else:
-        hint = (known or {}).get("username") or about.account or None
-        found = app.acquire_token_interactive([scope], login_hint=hint, data=data, timeout=300)
-    return _body(found)
-
-
-def _needs_person(found: dict[str, Any]) -> bool:
-    return found.get("error") in ("interaction_required", "invalid_grant", "consent_required", "login_required")
-
-
-def _body(found: dict[str, Any]) -> str:
-    from azure.core.exceptions import ClientAuthenticationError
-
-    if "access_token" not in found:
-        said = str(found.get("error_description") or found.get("error") or "it gave no reason")
-        raise ClientAuthenticationError(message=f"Authentication failed: {said}")
-    if found.get("token_type", "ssh-cert").lower() != "ssh-cert":
-        raise SignInError(
-            "Entra's answer holds no SSH certificate", f"token type {prose(str(found['token_type']), 40)}",
-            "The VM's Entra SSH login may not be offered in this tenant.", code="JD-SIGN-IN-CERTIFICATE",
-        )  # fmt: skip
-    return str(found["access_token"])
-
-
-def _person(about: About, found: dict[str, Any] | None) -> SignInError:
-    said = prose(str((found or {}).get("error_description") or "no account is signed in"), 400)
-    return SignInError(
-        "Entra wants a person before it gives an SSH certificate", f"{about.label}: {said}",
-        f"Sign in again: jumpdeck sign-in {clean(about.profile)}", code="JD-SIGN-IN-NEEDED",
-        recovery=Recovery.NEEDS_PERSON,
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from app.lab.azure_names import APP_OBJECT_ID, GROUP, OBJECT_ID, UPN
+from app.lab.azure_names import APP_OBJECT_ID, GROUP, OBJECT_ID, SERVICE_ACCOUNT, UPN
 from app.lab.statuses import StatusError
 
 READ = ("get", "list", "watch")
@@ -81,6 +81,10 @@ _USERS: Mapping[str, User] = {
     ),
     "nobody": User("nobody", "u-nobody", ("none", "system:authenticated")),
     UPN: User(UPN, OBJECT_ID, (GROUP, "system:authenticated"), admin=True),
+    SERVICE_ACCOUNT: User(
+        SERVICE_ACCOUNT, "u-jumpdeck-user",
+        ("system:serviceaccounts", "system:serviceaccounts:default", "system:authenticated"), admin=True,
+    ),
     APP_OBJECT_ID: User(APP_OBJECT_ID, APP_OBJECT_ID, ("system:authenticated",), admin=True),
 }  # fmt: skip
 

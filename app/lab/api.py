@@ -115,7 +115,7 @@ class ApiServer:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         name = self._users.user(token.strip()) if scheme.lower() == "bearer" else None
         if name is None:
-            raise StatusError(401, "Unauthorized", "Unauthorized")
+            raise StatusError(401, "Unauthorized", self._users.why_not(token.strip()))
         return user_named(name)
 
     async def _route(self, request: web.Request, user: User) -> web.StreamResponse:

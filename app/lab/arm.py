@@ -15,6 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from app.lab import arm_resources
+from app.lab.arc import CLUSTERS, KIND, LabArc
 from app.lab.arm_errors import ArmError, arm_headers, forbidden, resource_not_found, sign_in_error
 from app.lab.azure_names import BASTION, CLUSTER, GROUP_ID, JIT_POLICY, RESOURCE_GROUP, SCALE_SET, SUBSCRIPTION
 from app.lab.door import HOST, Door
@@ -50,6 +51,7 @@ class ArmServer:
         """What the documents say of the running lab; set before the first request."""
         self.invoke: Invoke
         self.jit: Jit
+        self.arc: LabArc
         self._tokens, self._authority, self._admin_token = tokens, authority, admin_token
 
     @asynccontextmanager
@@ -77,6 +79,8 @@ class ArmServer:
     async def _answer(self, request: web.Request) -> web.Response:
         if "arm-500" in self.faults:
             raise ArmError(500, "InternalServerError", "The server encountered an internal error. Please retry.")
+        if request.path.rstrip("/") == "/metadata/endpoints":
+            return web.json_response(self._metadata())
         self._check_token(request)
         self._check_faults(request)
         if not request.query.get("api-version"):
@@ -90,6 +94,20 @@ class ArmServer:
         raise ArmError(
             405, "MethodNotAllowed", f"The requested resource does not support http method {request.method}."
         )
+
+    def _metadata(self) -> Json:
+        """The cloud as anybody may read it: its endpoints, with those that Azure Arc needs (version 2022-09-01)."""
+        return {
+            "name": "JumpdeckLab", "portal": self.url, "resourceManager": f"{self.url}/", "graph": self.url,
+            "authentication": {
+                "loginEndpoint": f"{self._authority}/", "audiences": [self.url, "https://management.azure.com/"],
+                "tenant": "common", "identityProvider": "AAD",
+            },
+            "suffixes": {"relayEndpointSuffix": f".{self.arc.relay.suffix}"},
+            "dataplaneEndpoints": {
+                "arcConfigEndpoint": self.url, "arcGlobalNotificationServiceEndpoint": self.arc.relay.url,
+            },
+        }  # fmt: skip
 
     def _check_token(self, request: web.Request) -> None:
         """Raises ArmError 401."""
@@ -119,7 +137,8 @@ class ArmServer:
             )
             headers = {"Retry-After": str(self.throttled_for), "x-ms-ratelimit-remaining-subscription-reads": "0"}
             raise ArmError(429, "TooManyRequests", message, headers)
-        if "arm-403" in self.faults:
+        hidden = request.method == "GET" and f"/{KIND}".lower() in request.path.lower()
+        if "arm-403" in self.faults or ("arc-read-403" in self.faults and hidden):
             raise forbidden(_action(request.method, request.path), request.path)
 
     # reads
@@ -139,6 +158,7 @@ class ArmServer:
     def _documents(self, request: web.Request) -> dict[str, Json]:
         expand = "instanceview" in request.query.get("$expand", "").lower()
         found = arm_resources.documents(self.facts(), self.faults, expand=expand)
+        found |= {arm_id.lower(): document for arm_id, document in self.arc.documents(self.faults).items()}
         if "jit-no-policy" not in self.faults:
             found[JIT_POLICY.lower()] = self.jit.policy()
         return found
@@ -167,7 +187,7 @@ class ArmServer:
         if kind.count("/") != 1:
             return None
         kinds = {str(each.get("type", "")).lower() for each in documents.values()}
-        if kind not in kinds | {"microsoft.kubernetes/connectedclusters", "microsoft.network/publicipaddresses"}:
+        if kind not in kinds | {"microsoft.network/publicipaddresses"}:
             return None
         return [each for each in documents.values() if str(each.get("type", "")).lower() == kind]
 
@@ -193,6 +213,12 @@ class ArmServer:
 
     async def _act(self, request: web.Request, path: str) -> web.Response:
         arm_id, _, action = path.rpartition("/")
+        connected = next((each for each in CLUSTERS if each.lower() == arm_id), None)
+        if connected and action == "listclusterusercredential":
+            version = request.query["api-version"]
+            correlation = request.headers.get("x-ms-correlation-request-id", "")
+            sent = await _body(request)
+            return web.json_response(self.arc.credential(connected, sent, version, correlation, self.faults))
         if arm_id == CLUSTER.lower() and action.startswith("listcluster"):
             return self._credential(request, action)
         if arm_id == CLUSTER.lower() and action == "runcommand":
@@ -200,7 +226,7 @@ class ArmServer:
             return self._not_done(name)
         if arm_id == JIT_POLICY.lower() and action == "initiate" and "jit-no-policy" not in self.faults:
             return web.json_response(self.jit.initiate(await _body(request)), status=202)
-        if arm_id in (CLUSTER.lower(), BASTION.lower(), JIT_POLICY.lower()):
+        if connected or arm_id in (CLUSTER.lower(), BASTION.lower(), JIT_POLICY.lower()):
             raise ArmError(404, "NotFound", f"There is no action {action} here.")
         raise self._nothing(request.path.rstrip("/").rpartition("/")[0])
 

@@ -9,15 +9,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from app.lab.arc import CLUSTERS, LabArc, hybrid_connection
 from app.lab.arm import ArmServer
 from app.lab.arm_resources import Facts
 from app.lab.azure_names import CLUSTER, JUMP_ADDRESS, JUMP_VM, SCALE_SET, STOPPED_VM
 from app.lab.bastion import BastionPlane
+from app.lab.config_folder import API_NAME
 from app.lab.door import HOST, Door, ProtocolFactory, Reach
 from app.lab.entra import Entra
 from app.lab.entra_tokens import BadToken, Tokens
 from app.lab.invoke import Invoke
 from app.lab.jit import Jit
+from app.lab.relay import RelayServer, agent
 
 Switch = Callable[[bool], Awaitable[None]]
 
@@ -31,6 +34,7 @@ class LabAzure:
         self.arm: ArmServer
         self.bastion: BastionPlane
         self.invoke: Invoke
+        self.arc: LabArc
         self.jit = Jit(jump)
         self._jump, self._api = jump, api
 
@@ -54,9 +58,21 @@ class LabAzure:
             inside = ssl.create_default_context(cafile=str(ca))
             azure.invoke = Invoke(tokens, f"https://{HOST}:{behind_api}", inside, azure.arm.faults)
             stack.push_async_callback(azure.invoke.aclose)
-            azure.arm.jit, azure.arm.invoke = azure.jit, azure.invoke
+            azure.arc = await azure._open_arc(stack, tls, inside, ca.parent)
+            azure.arm.jit, azure.arm.invoke, azure.arm.arc = azure.jit, azure.invoke, azure.arc
             azure.arm.facts = azure._facts(ca)
             yield azure
+
+    async def _open_arc(
+        self, stack: AsyncExitStack, tls: ssl.SSLContext, inside: ssl.SSLContext, folder: Path
+    ) -> LabArc:
+        names, clock = [hybrid_connection(each) for each in CLUSTERS], self.tokens.clock
+        server = RelayServer(names, agent(self._api, inside, API_NAME), clock)
+        relay = await stack.enter_async_context(server.serve(tls))
+        relay.online = lambda: not {"arc-offline", "arc-expired", "arc-no-agent"} & self.arm.faults
+        arc = LabArc(folder, relay, clock)
+        arc.install()
+        return arc
 
     def _facts(self, ca: Path) -> Callable[[], Facts]:
         """What ARM shows. The Bastion has an address, no name: `localhost` may also be one that nothing listens on."""

@@ -19,6 +19,8 @@ APP_OBJECT_ID = "00000000-0000-0000-0000-0000000000c2"
 
 AKS_SERVER_APP = "6dae42f8-4368-4678-94ff-3960e28e3630"
 """The application of every AKS API server (Azure/kubelogin, concepts/aks)."""
+ARC_SERVER_APP = "6256c85f-0aad-4d50-b960-e6e9b21efe35"
+"""The application that proof-of-possession tokens for Arc's cluster connect are for."""
 KUBELOGIN_APP = "80faf920-1908-4b52-b5ef-a8e7bedfc67a"
 
 SUBSCRIPTION = "00000000-0000-0000-0000-00000000000a"
@@ -37,7 +39,14 @@ STOPPED_VM = f"{PROVIDERS}/Microsoft.Compute/virtualMachines/jump-stopped"
 SCALE_SET = f"{PROVIDERS}/Microsoft.Compute/virtualMachineScaleSets/jumps"
 """Two instances: 0 is deallocated, 1 runs and is the jump box."""
 CLUSTER = f"{PROVIDERS}/Microsoft.ContainerService/managedClusters/lab-aks"
+ARC_ENTRA = f"{PROVIDERS}/Microsoft.Kubernetes/connectedClusters/shop-01"
+"""An Arc cluster that is opened as the person who signs in."""
+ARC_TOKEN = f"{PROVIDERS}/Microsoft.Kubernetes/connectedClusters/shop-02"
+"""An Arc cluster that is opened with a service account's token."""
 JIT_POLICY = f"{PROVIDERS}/Microsoft.Security/locations/{REGION}/jitNetworkAccessPolicies/default"
+
+SERVICE_ACCOUNT = "system:serviceaccount:default:jumpdeck-user"
+"""The service account whose token opens ARC_TOKEN."""
 
 AKS_NAME = "lab-aks.privatelink.jumpdeck.internal"
 """The private name of the cluster's API server; no resolver knows it."""

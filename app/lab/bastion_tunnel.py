@@ -141,10 +141,12 @@ class Tunnel:
         self._target = _Target()
         self._passed = 0
         self._ending = asyncio.Event()
+        self._end_code = NORMAL
         self._said_close = False
 
-    def end(self) -> None:
-        """Close it in good order: its session was deleted."""
+    def end(self, code: int = NORMAL) -> None:
+        """Close it in good order and with this status: its session was deleted."""
+        self._end_code = code
         self._ending.set()
 
     async def run(self, reach: Reach | None) -> None:
@@ -170,7 +172,7 @@ class Tunnel:
     async def _part(self, inward: asyncio.Task[None]) -> None:
         """Say that it is over and wait for the client's word, unless that was first. Raises ConnectionError."""
         if not inward.done():
-            await self._close(NORMAL)
+            await self._close(self._end_code)
             await inward
 
     async def _connect(self, reach: Reach) -> bool:

@@ -79,7 +79,7 @@ def _authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
 def _server(
     key: ec.EllipticCurvePrivateKey, authority: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey
 ) -> x509.Certificate:
-    names = [x509.DNSName(name) for name in (API_NAME, AKS_NAME, "localhost")]
+    names = [x509.DNSName(name) for name in (API_NAME, AKS_NAME, "localhost", "*.servicebus.localhost")]
     addresses = [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     issuer = authority.subject.rfc4514_string().removeprefix("CN=")
     return (

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.lab.azure_names import BASTION, CLUSTER, JUMP_VM, TENANT
+from app.lab.azure_names import ARC_ENTRA, ARC_TOKEN, BASTION, CLUSTER, JUMP_VM, TENANT
 
 API_NAME = "lab-api.jumpdeck.internal"
 """The private name of the lab's API server; no resolver knows it, only the jump boxes do."""
@@ -32,7 +32,7 @@ PRIVATE_CONTEXT = "lab-private"
 """The context whose server only the jump boxes reach; its user is the administrator."""
 
 _PREFIX = "jumpdeck-lab-"
-_OWN = ("config", "kubeconfig", "ca.pem", "server.pem", "server.key", "jump.key", "control.sock")
+_OWN = ("config", "kubeconfig", "ca.pem", "server.pem", "server.key", "jump.key", "control.sock", "arc-faults.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,7 @@ def lab_folder(root: Path | None) -> Iterator[LabFolder]:
         folder.config.mkdir(mode=0o700)
         yield folder
     finally:
-        for name in _OWN:
-            path = root / name
+        for path in (*(root / name for name in _OWN), *root.glob("arcProxy_*")):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
@@ -127,10 +126,16 @@ class AzureEnds:
     authority: str
     resource_manager: str
     ca: Path
+    arc_proxy: Path
+    """The Arc proxy program."""
 
 
 AZURE_PROFILES = ("lab-bastion", "lab-bastion-aks", "lab-invoke")
 """The profiles that go through the lab's Azure."""
+
+
+ARC_PROFILES = ("lab-arc", "lab-arc-token")
+"""The profiles of the lab's Arc clusters: as the person, and with a service account's token."""
 
 
 def write_profiles(
@@ -164,6 +169,12 @@ def _azure_profiles(folder: LabFolder, jump_fingerprint: str, azure: AzureEnds) 
     for name, (title, via) in zip(AZURE_PROFILES, ways, strict=True):
         lines += ["", f"[profile.{name}]", f'title = "{title}"', 'tags = ["practice"]']
         lines += [f'cluster = {{ aks = "{CLUSTER}" }}', f"via = [{via}]", 'cloud = "lab"', 'sign-in = "lab"']
+    arcs = ((ARC_ENTRA, "entra", "as yourself"), (ARC_TOKEN, "token", "by a service account"))
+    for name, (arm_id, auth, how) in zip(ARC_PROFILES, arcs, strict=True):
+        title = f"Practice cluster, through Azure Arc {how}"
+        lines += ["", f"[profile.{name}]", f'title = "{title}"', 'tags = ["practice"]']
+        lines += [f'cluster = {{ arc = "{arm_id}", auth = "{auth}" }}', 'cloud = "lab"', 'sign-in = "lab"']
+        lines += [f"arc-proxy = {_quoted(azure.arc_proxy)}"]
     return lines
 
 

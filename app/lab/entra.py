@@ -24,7 +24,7 @@ from app.lab.azure_names import DISPLAY_NAME, OBJECT_ID, OTHER_TENANT, TENANT, T
 from app.lab.door import HOST, Door
 from app.lab.entra_errors import EntraError, error_body
 from app.lab.entra_ssh import SshAuthority
-from app.lab.entra_tokens import SHORT_LIFE, Minted, Tokens, audience_of, encode
+from app.lab.entra_tokens import SHORT_LIFE, Tokens, audience_of, decode, encode
 from app.lab.tls_service import behind_door
 
 CODE_LIFE = 900
@@ -250,8 +250,7 @@ class Entra:
         if form.get("token_type") == "ssh-cert":
             certificate = await self.ssh.certificate(form.get("req_cnf", ""), self.tokens.clock())
             return {"token_type": "ssh-cert", "access_token": certificate, "expires_in": 3600}
-        minted = self._mint(form.get("scope", ""), client, challenged="claims" in form)
-        return {**_bearer(minted), "ext_expires_in": minted.expires_in}
+        return self._minted(form, client)
 
     async def _person(self, form: Form) -> Json:
         client = form.get("client_id", "")
@@ -271,13 +270,19 @@ class Entra:
         if form.get("token_type") == "ssh-cert":
             certificate = await self.ssh.certificate(form.get("req_cnf", ""), self.tokens.clock())
             return {"token_type": "ssh-cert", "access_token": certificate, "expires_in": 3600, **known}
-        minted = self._mint(form.get("scope", ""), "", challenged="claims" in form)
-        return {**_bearer(minted), "ext_expires_in": minted.expires_in, **known}
+        return {**self._minted(form, ""), **known}
 
-    def _mint(self, scope: str, application: str, *, challenged: bool) -> Minted:
-        life = SHORT_LIFE if "short-tokens" in self.faults else None
-        audience = audience_of(scope) or self.tokens.manager
-        return self.tokens.mint(audience, application=application, life=life, challenged=challenged)
+    def _minted(self, form: Form, application: str) -> Json:
+        """The part of an answer that is the token: a bearer's, or one bound to a key (`token_type=pop`)."""
+        kind = form.get("token_type", "Bearer")
+        bound = _confirmation(form) if kind == "pop" else None
+        minted = self.tokens.mint(
+            audience_of(form.get("scope", "")) or self.tokens.manager, application=application, bound=bound,
+            life=SHORT_LIFE if "short-tokens" in self.faults else None, challenged="claims" in form,
+            overage="group-overage" in self.faults,
+        )  # fmt: skip
+        life = {"expires_in": minted.expires_in, "ext_expires_in": minted.expires_in}
+        return {"token_type": kind, "access_token": minted.token, **life}
 
     async def give(self, scope: str, data: Form) -> Json:
         """A token for the sign-in kind of the lab's own profiles: it signs in without asking. Raises EntraError."""
@@ -287,11 +292,20 @@ class Entra:
         self._check_scope(form)
         self._check_policy(AZURE_CLI)
         answer = await self._person(form)
-        return {"token": answer["access_token"], "expires_at": self.tokens.clock() + answer["expires_in"]}
+        kind = {"token_type": answer["token_type"]}
+        return {**kind, "token": answer["access_token"], "expires_at": self.tokens.clock() + answer["expires_in"]}
 
 
-def _bearer(minted: Minted) -> Json:
-    return {"token_type": "Bearer", "expires_in": minted.expires_in, "access_token": minted.token}
+def _confirmation(form: Form) -> Json:
+    """The key that a token is to be bound to, from `req_cnf` (RFC 7800, 3.1). Raises EntraError."""
+    try:
+        found = json.loads(decode(form.get("req_cnf", "")))
+        if not found["kid"] or found["kid"] != form.get("key_id"):
+            raise ValueError("no key id")
+    except (ValueError, KeyError, TypeError) as error:
+        text = "The request body must contain a valid 'req_cnf' for token_type 'pop'."
+        raise EntraError("invalid_request", 900144, text) from error
+    return {"kid": str(found["kid"]), **({"xms_ksl": str(found["xms_ksl"])} if "xms_ksl" in found else {})}
 
 
 def _keep(known: dict[str, Any], name: str, value: object) -> None:

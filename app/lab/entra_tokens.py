@@ -16,6 +16,7 @@ from typing import Any
 from app.lab.azure_names import (
     AKS_SERVER_APP,
     APP_OBJECT_ID,
+    ARC_SERVER_APP,
     DISPLAY_NAME,
     GROUP,
     OBJECT_ID,
@@ -31,6 +32,15 @@ SHORT_LIFE = 60.0
 
 ARM_AUDIENCES = frozenset(("https://management.core.windows.net", "https://management.azure.com"))
 """What the published clients ask ARM tokens for; the lab's own ARM address is a third."""
+
+
+OVERAGE = (
+    "Error:Error while retrieving group info. Error:Overage claim (users with more than 200 group membership) is "
+    "currently not supported."
+)
+"""What an API server behind Azure Arc says to somebody in too many groups."""
+_GROUPS = f"https://graph.windows.net/{TENANT}/users/{OBJECT_ID}/getMemberObjects"
+"""Where the groups of a token without them could be read; nothing here does."""
 
 
 class BadToken(Exception):
@@ -83,7 +93,7 @@ class Tokens:
 
     def known(self, audience: str) -> bool:
         """Whether tokens exist for this resource."""
-        return audience in ARM_AUDIENCES or audience in (self.manager, AKS_SERVER_APP)
+        return audience in ARM_AUDIENCES or audience in (self.manager, AKS_SERVER_APP, ARC_SERVER_APP)
 
     def mint(
         self,
@@ -93,10 +103,13 @@ class Tokens:
         tenant: str = TENANT,
         life: float | None = None,
         challenged: bool = False,
+        bound: Mapping[str, str] | None = None,
+        overage: bool = False,
     ) -> Minted:
         """A token for a resource: the person's, or with `application` (a client id) that application's own.
 
-        `challenged`: it was asked for with a claims challenge.
+        `challenged`: it was asked for with a claims challenge. `bound`: the key that it is good with (claim `cnf`).
+        `overage`: the person is in more groups than a token holds.
         """
         now = self.clock()
         lives = self.life if life is None else life
@@ -112,8 +125,10 @@ class Tokens:
         claims = {
             "aud": shown, "iss": f"https://sts.windows.net/{tenant}/", "iat": int(now), "nbf": int(now),
             "exp": int(now + lives), "tid": tenant, "uti": str(uuid.uuid4()), "ver": "1.0", **who,
-            **({"xms_lab_challenged": True} if challenged else {}),
+            **({"xms_lab_challenged": True} if challenged else {}), **({"cnf": dict(bound)} if bound else {}),
         }  # fmt: skip
+        if overage and claims.pop("groups", None):
+            claims |= {"_claim_names": {"groups": "src1"}, "_claim_sources": {"src1": {"endpoint": _GROUPS}}}
         self.minted += 1
         return Minted(self.sign(claims), int(now + lives), max(int(lives), 1))
 
@@ -162,8 +177,16 @@ class EntraUsers(Users):
         """The name of the user; None for a token that is unknown, expired or meant for another resource."""
         if (known := self.tokens.get(token)) is not None:
             return known
+        claims = self._claims(token)
+        return None if not claims or "_claim_names" in claims else str(claims.get("upn") or claims["oid"])
+
+    def why_not(self, token: str) -> str:
+        """As `Users.why_not`; that somebody in too many groups is refused, as Azure Arc words it."""
+        return OVERAGE if "_claim_names" in self._claims(token) else super().why_not(token)
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        """Those of a good token; of any other none."""
         try:
-            claims = self._entra.read(token, AKS_SERVER_APP)
+            return self._entra.read(token, AKS_SERVER_APP, ARC_SERVER_APP)
         except BadToken:
-            return None
-        return str(claims.get("upn") or claims["oid"])
+            return {}

@@ -9,10 +9,14 @@ from app.errors import UsageError
 from app.lab.bastion_faults import FAULTS as BASTION_FAULTS
 from app.text import clean
 
-PLACES = ("api", "jump", "inner", "bastion", "arm", "entra")
-"""Where a fault can happen: the API server, the jump box, the inner jump box, and Azure's Bastion, ARM and Entra."""
+DOORS = ("api", "jump", "inner", "bastion", "arm", "entra", "relay")
+"""What stands behind a door of its own: the API server, the jump box, the inner jump box, Azure's Bastion, ARM, Entra
+and Relay."""
 
-OUTER = ("api", "jump", "bastion", "arm", "entra")
+PLACES = (*DOORS, "arc")
+"""Where a fault can happen: at a door, or in the Arc proxy, a program that others start."""
+
+OUTER = ("api", "jump", "bastion", "arm", "entra", "relay", "arc")
 """The places whose doors a client outside sees: a fault without a place happens at these."""
 
 LONGEST = 86_400.0
@@ -23,6 +27,7 @@ _API = ("api",)
 _SSH = ("jump", "inner")
 _ARM = ("arm",)
 _ENTRA = ("entra",)
+_ARC = ("arc",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +46,10 @@ class Fault:
 
 
 FAULTS: tuple[Fault, ...] = (
-    Fault("cut", "resets all streams and refuses new ones", PLACES),
-    Fault("freeze", "accepts connections and lets not a byte pass, in either direction", PLACES),
-    Fault("slow", "passes everything 150 ms late and at 256 KiB a second", PLACES),
-    Fault("refuse", "refuses new connections; streams that are open go on", PLACES),
+    Fault("cut", "resets all streams and refuses new ones", DOORS),
+    Fault("freeze", "accepts connections and lets not a byte pass, in either direction", DOORS),
+    Fault("slow", "passes everything 150 ms late and at 256 KiB a second", DOORS),
+    Fault("refuse", "refuses new connections; streams that are open go on", DOORS),
     Fault("denied", "refuses every login, however right", _SSH),
     Fault("slow-login", "takes 5 seconds before it talks of a login", _SSH),
     Fault("host-key", "shows another host key to new connections", _SSH, also=("changed-host-key",)),
@@ -81,6 +86,27 @@ FAULTS: tuple[Fault, ...] = (
     Fault("refresh-expired", "calls every refresh token expired: the person has to sign in again", _ENTRA),
     Fault("short-tokens", "gives out tokens that live for one minute", _ENTRA),
     Fault("entra-500", "answers 500 to everything", _ENTRA),
+    Fault("group-overage", "gives out tokens of somebody in more than 200 groups", _ENTRA),
+    Fault("arc-read-403", "shows no Arc cluster: the caller may only get its credential", _ARM),
+    Fault("arc-credential-403", "gives out no credential of an Arc cluster: the caller has no role", _ARM),
+    Fault("arc-credential-409", "gives out no credential of an Arc cluster: its agents are being changed", _ARM),
+    Fault("arc-short-relay", "gives out credentials of Arc clusters that live for one minute", _ARM),
+    Fault("arc-private-link", "shows the Arc clusters with private link enabled", _ARM),
+    Fault("arc-offline", "shows the Arc clusters' agents as offline for days; the relay has no listener", _ARM),
+    Fault("arc-expired", "shows the Arc clusters' agents as expired; the relay has no listener", _ARM),
+    Fault("arc-no-agent", "shows the Arc clusters as without agents; the relay has no listener", _ARM),
+    Fault("arc-slow-start", "takes some seconds before it listens", _ARC),
+    Fault("arc-never-starts", "runs and never listens", _ARC),
+    Fault("arc-exits", "ends at once, with an exit code", _ARC),
+    Fault("arc-dies", "ends at the next request, with an exit code", _ARC),
+    Fault("arc-key-expired-once", "calls its public key expired, once in each process", _ARC),
+    Fault("arc-key-expired", "calls its public key expired, always", _ARC),
+    Fault("arc-register-403", "refuses to register", _ARC),
+    Fault("arc-register-500", "answers 500 to register", _ARC),
+    Fault("arc-register-garbage", "answers register with broken JSON", _ARC),
+    Fault("arc-register-empty", "answers register without a kubeconfig", _ARC),
+    Fault("arc-ignores-sigterm", "does not end when it is asked to", _ARC),
+    Fault("arc-port-stolen", "finds its TLS port taken by another process that says nothing", _ARC),
 )
 
 

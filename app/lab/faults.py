@@ -45,6 +45,10 @@ class FaultBoard:
         """Let a jump box and its door take part."""
         self.add_server(place, box.door, box.faults)
 
+    def add_faults(self, place: str, faults: set[str]) -> None:
+        """Let something without a door take part."""
+        self._servers[place] = faults
+
     def add_server(self, place: str, door: Door, faults: set[str]) -> None:
         """Let a server and its door take part; `faults` is its own set of the names that are on."""
         self._doors[place] = door

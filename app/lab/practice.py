@@ -14,11 +14,13 @@ from typing import Any, Literal
 from aiohttp import web
 
 from app.lab.api import make_app
+from app.lab.arc import account_claims
 from app.lab.azure import LabAzure
-from app.lab.azure_names import AKS_NAME
+from app.lab.azure_names import AKS_NAME, SERVICE_ACCOUNT
 from app.lab.certificates import Certificates, make_certificates
 from app.lab.config_folder import (
     API_NAME,
+    ARC_PROFILES,
     CONTEXTS,
     INNER_NAME,
     SSH_USER,
@@ -69,7 +71,10 @@ class Lab:
         """User name (admin, restricted, nobody) to bearer token."""
         self.entra_tokens = Tokens()
         """Makes and reads the tokens of the lab's Entra."""
-        self.users = EntraUsers({token: user for user, token in self.tokens.items()}, self.entra_tokens)
+        self.account_token = self.entra_tokens.sign(account_claims(self.entra_tokens.clock()))
+        """The token of the service account, as it stands in its Secret."""
+        known = {**{token: user for user, token in self.tokens.items()}, self.account_token: SERVICE_ACCOUNT}
+        self.users = EntraUsers(known, self.entra_tokens)
         self.faults = FaultBoard(self.cluster, self.users)
         self.door: Door
         """The door of the API server, for clients outside and for the jump boxes."""
@@ -149,9 +154,11 @@ class Lab:
         self.jump.authority = lambda: azure.entra.ssh.public
         for place, server in (("entra", azure.entra), ("arm", azure.arm), ("bastion", azure.bastion)):
             self.faults.add_server(place, server.door, server.faults)
+        self.faults.add_door("relay", azure.arc.relay.door)
+        self.faults.add_faults("arc", azure.arc.faults)
         self.faults.add_switches(azure.switches())
         keys = self.jump.host_key.fingerprint, self.inner.host_key.fingerprint
-        ends = AzureEnds(azure.entra.url, azure.arm.url, self._certificates.ca)
+        ends = AzureEnds(azure.entra.url, azure.arm.url, self._certificates.ca, azure.arc.program)
         write_profiles(self._folder, self.jump.door.port, *keys, ends)
 
     @property
@@ -214,6 +221,8 @@ class Lab:
 
     def _secret(self, name: str) -> dict[str, Any]:
         value = self.azure.entra.client_secret if name.startswith("client-secret ") else self.login.secret(name)
+        if name == f"token {ARC_PROFILES[1]}":
+            value = self.account_token
         if value is not None:
             return {"ok": True, "value": value}
         title = f"the lab has no secret {clean(name)!r}"

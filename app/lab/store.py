@@ -71,6 +71,10 @@ class Users:
         """The name of the user with this token, or None."""
         return self.tokens.get(token)
 
+    def why_not(self, token: str) -> str:
+        """The message of the answer to a token that is nobody's."""
+        return "Unauthorized"
+
 
 class Expired(Exception):
     """The revision asked for is no longer in the history. `revision` asked for, `oldest` that still works."""

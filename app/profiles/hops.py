@@ -6,6 +6,7 @@ from app.profiles import patterns
 from app.profiles.fields import Fields, one_of
 from app.profiles.model import (
     AksCluster,
+    ArcCluster,
     BastionHop,
     Cluster,
     HopSpec,
@@ -145,6 +146,11 @@ def check_order(fields: Fields, via: tuple[HopSpec, ...], cluster: Cluster | Non
 
 def _misplaced(at: int, hop: HopSpec, via: tuple[HopSpec, ...], cluster: Cluster | None) -> tuple[str, str] | None:
     last = at == len(via) - 1
+    if isinstance(cluster, ArcCluster) and not isinstance(hop, NetworkHop | ProxyHop):
+        return (
+            "a connected cluster is reached through Azure Relay, by a program that takes no stream of ours",
+            "Leave this hop out; a network to be on or a web proxy may stand here.",
+        )
     if isinstance(hop, InvokeHop):
         if len(via) > 1:
             return "command-invoke stands alone: it has no network path", "Remove the other hops."

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from app.dialer import Hop
 from app.errors import RouteError, SignInError
-from app.profiles.model import BastionHop, InvokeHop, NetworkHop, Profile, ProxyHop, SshHop
+from app.profiles.model import ArcCluster, BastionHop, InvokeHop, NetworkHop, Profile, ProxyHop, SshHop
 from app.routes.network import NetworkDial
 from app.routes.proxy import ProxyDial
 from app.text import clean
@@ -34,13 +34,18 @@ def check_built(profile: Profile) -> None:
 def build_hops(
     profile: Profile, *, target: tuple[str, int] | None = None, context: RouteContext | None = None
 ) -> tuple[Hop, ...]:
-    """The hops of `via`, in order. Loads no SSH library.
+    """The hops of `via`, in order, and the tunnel of a connected cluster. Loads no SSH library.
 
     `target` is host and port of the API server at the end of the route, for a hop that looks whether it is near.
     Without `context` nobody is asked. Raises as `check_built`.
     """
     check_built(profile)
-    return tuple(_hop(profile, at, target, context) for at in range(len(profile.via)))
+    hops = tuple(_hop(profile, at, target, context) for at in range(len(profile.via)))
+    if isinstance(profile.cluster, ArcCluster):
+        from app.routes.arc import ArcDial
+
+        return (*hops, ArcDial(profile, profile.cluster, context or _nobody()))
+    return hops
 
 
 def _hop(profile: Profile, at: int, target: tuple[str, int] | None, context: RouteContext | None) -> Hop:

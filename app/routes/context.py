@@ -9,6 +9,7 @@ from app.records import Record, field
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from app.asking import Asker
     from app.azure.context import Azure
@@ -28,3 +29,5 @@ class RouteContext(Record):
     """Given on the command line for just-in-time access; empty: the person is asked."""
     azure: Callable[[], Awaitable[Azure]] | None = None
     """Azure as the profile sees it, made when first needed; None where nothing of Azure can be needed."""
+    show: Callable[[str], AbstractAsyncContextManager[None]] | None = field(default=None, repr=False)
+    """Shows a step inside the opening of a hop, by its label; None: nobody looks."""

@@ -19,7 +19,7 @@ from app.dialer import Link, ProtocolFactory
 from app.errors import JumpdeckError, Recovery, RouteError
 from app.records import Record
 from app.routes.failures import number_of
-from app.routes.socket_owner import Address, PeerOwner, owner_of_peer, owner_of_port
+from app.socket_owner import Address, PeerOwner, owner_of_peer, owner_of_port
 from app.tasks import TaskOwner
 from app.text import prose
 

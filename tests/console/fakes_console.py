@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from app.cluster.who import Seen
 from app.errors import JumpdeckError, ProfileError, RouteError
 from app.profiles.model import Profile, ServerCluster
 from app.rows import (
@@ -165,6 +166,8 @@ class FakeSessions:
         self.book = book
         self.sessions: dict[str, FakeSession] = {}
         self.closed = False
+        self.seen: Seen | JumpdeckError | None = None
+        """What `who` finds, or raises."""
         self._listeners: list[Callable[[SessionState], None]] = []
 
     def open(self, name: str) -> FakeSession:
@@ -174,6 +177,12 @@ class FakeSessions:
 
     def get(self, name: str) -> FakeSession | None:
         return self.sessions.get(name)
+
+    async def who(self, name: str) -> Seen:
+        if isinstance(self.seen, JumpdeckError):
+            raise self.seen
+        assert self.seen is not None
+        return self.seen
 
     def adopt(self, book: FakeBook) -> None:
         self.book = book

@@ -8,7 +8,7 @@ import sys
 from msgspec.structs import replace
 from textual.content import Content
 
-from app.asking import HostKeyQuestion, Prompt
+from app.asking import ConsentQuestion, HostKeyQuestion, Prompt
 from app.errors import RouteError
 from app.rows import HopState, LogBatch, LogMark, MarkKind, StepState
 from screens.app import ConsoleApp
@@ -55,9 +55,10 @@ async def play(stage: Stage) -> None:
     app.main.set_class(True, "-choosing")
     await painted(app)
     from screens.dialogs import ChoiceScreen, ErrorScreen
-    from screens.questions import HostKeyScreen, PromptsScreen, SecretScreen, TrustScreen
+    from screens.questions import ConsentScreen, HostKeyScreen, PromptsScreen, SecretScreen, TrustScreen
     from screens.route import RouteScreen
     from screens.texts import TextScreen
+    from screens.who import WhoScreen
 
     error = RouteError(text, text, text, code="JD-TEST")
     question = HostKeyQuestion(text, text, text, text, text, text, (text,))
@@ -67,7 +68,7 @@ async def play(stage: Stage) -> None:
     for screen in (
         HostKeyScreen(question), prompts, RouteScreen(lambda: state, lambda: NOW, UNICODE), ErrorScreen(error),
         ChoiceScreen(text, [(text, text)]), SecretScreen(text, may_keep=True), TrustScreen(text, text),
-        TextScreen(text, text),
+        TextScreen(text, text), WhoScreen(text, text, text), ConsentScreen(ConsentQuestion(text, (text,), text)),
     ):  # fmt: skip
         await app.push_screen(screen)
         await painted(app)

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -401,16 +401,11 @@ async def test_a_kubeconfig_does_not_choose_for_whom_a_token_is_made(tmp_path: P
         assert "aks-scope" in caught.value.hint
 
 
-async def test_what_is_not_built_says_so(tmp_path: Path) -> None:
-    async with world(tmp_path) as here:
-        profile = Profile("edge", ArcCluster("/subscriptions/x"))
-        sources: tuple[Callable[[], Awaitable[Azure]] | None, ...] = (here.source, None)
-        for source in sources:
-            with pytest.raises(SignInError) as caught:
-                await resolve_access(profile, asker=None, azure=source)
-            assert (caught.value.code, int(caught.value.exit_code)) == ("JD-SIGN-IN-NOT-BUILT", 4)
-        with pytest.raises(SignInError):
-            await resolve_access(Profile("prod", AksCluster(AKS)), asker=None)
+async def test_where_azure_is_not_at_hand_it_is_said() -> None:
+    for cluster in (ArcCluster("/subscriptions/x"), AksCluster(AKS)):
+        with pytest.raises(SignInError) as caught:
+            await resolve_access(Profile("edge", cluster), asker=None)
+        assert (caught.value.code, int(caught.value.exit_code)) == ("JD-SIGN-IN-NO-AZURE", 4)
 
 
 async def test_a_cluster_that_is_stopped_while_a_session_is_up_is_called_stopped(tmp_path: Path) -> None:

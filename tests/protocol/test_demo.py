@@ -14,7 +14,7 @@ async def test_the_tour_shows_pods_and_ten_log_lines_of_every_profile(tmp_path: 
     assert done.err == ""
     visits = done.out.split("── lab-")[1:]
     assert [visit.split(":")[0] for visit in visits] == [
-        "direct", "ssh", "ssh-chain", "bastion", "bastion-aks", "invoke",
+        "direct", "ssh", "ssh-chain", "bastion", "bastion-aks", "invoke", "arc", "arc-token",
     ]  # fmt: skip
     assert "\x1b" not in done.out
     for visit in visits:

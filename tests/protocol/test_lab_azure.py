@@ -18,6 +18,8 @@ from azure.identity import ClientSecretCredential, DeviceCodeCredential
 from app.lab.azure_names import (
     AKS_NAME,
     AKS_SERVER_APP,
+    ARC_ENTRA,
+    ARC_TOKEN,
     BASTION,
     CLUSTER,
     GROUP_ID,
@@ -282,7 +284,7 @@ async def test_lists_of_a_subscription_and_a_group_come_in_pages(portal: Portal)
             ("Microsoft.ContainerService/managedClusters", [CLUSTER]),
             ("Microsoft.Compute/virtualMachines", [JUMP_VM, STOPPED_VM]),
             ("Microsoft.Compute/virtualMachineScaleSets", [SCALE_SET]),
-            ("Microsoft.Kubernetes/connectedClusters", []),
+            ("Microsoft.Kubernetes/connectedClusters", [ARC_ENTRA, ARC_TOKEN]),
         ):
             found = await portal.read(f"{scope}/providers/{kind}")
             assert [each["id"] for each in found["value"]] == ids

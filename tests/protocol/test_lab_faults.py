@@ -219,7 +219,7 @@ async def test_a_fault_hits_its_place_or_all_that_are_seen_from_outside(client: 
     assert await status(client) == 200
     await client.lab.fault("cut", "inner")
     await client.lab.fault("cut", seconds=60.0)
-    azure = {"cut@bastion", "cut@arm", "cut@entra"}
+    azure = {"cut@bastion", "cut@arm", "cut@entra", "cut@relay"}
     assert client.lab.faults.active().keys() == {"cut@jump", "cut@inner", "cut@api", *azure}
     with pytest.raises(aiohttp.ClientConnectorError):
         await status(client)

@@ -108,6 +108,7 @@ async def test_the_folder_is_private_and_complete_and_goes(tmp_path: Path) -> No
         assert cluster == {"kubeconfig": str(lab.kubeconfig), "context": "lab"}
         assert list(profiles["profile"]) == [
             "lab-direct", "lab-ssh", "lab-ssh-chain", "lab-bastion", "lab-bastion-aks", "lab-invoke",
+            "lab-arc", "lab-arc-token",
         ]  # fmt: skip
         assert "PRIVATE KEY" in (root / "jump.key").read_text()
         kubeconfig = yaml.safe_load(lab.kubeconfig.read_text())
@@ -249,7 +250,7 @@ async def check_commands() -> None:
     code, out, _ = await output("lab", "faults")
     assert code == 0
     assert re.search(r"^throttle .*\[on at api, \d+ s left\]$", out, re.MULTILINE)
-    assert re.search(r"^cut +api jump inner bastion arm entra +resets all streams and refuses", out, re.MULTILINE)
+    assert re.search(r"^cut +api jump inner bastion arm entra relay +resets all streams and refuses", out, re.MULTILINE)
     assert (await output("lab", "fault", "429", "off"))[0] == 0
     assert (await output("lab", "fault", "slow@jump"))[0] == 0
     assert re.search(r"^slow .*\[on at jump\]$", (await output("lab", "faults"))[1], re.MULTILINE)

@@ -20,7 +20,7 @@ from app.dialer import ProtocolFactory
 from app.errors import ExitCode, JumpdeckError, Recovery, RouteError
 from app.routes.direct import DirectDialer
 from app.routes.listener import HELD_BYTES, HOST, MAX_OPEN, Listener, listening_socket
-from app.routes.socket_owner import Address, PeerOwner, Verdict, look_up, owner_of_peer, owner_of_port
+from app.socket_owner import Address, PeerOwner, Verdict, look_up, owner_of_peer, owner_of_port
 from tests.fakes import FakeLink
 from tests.peers import require_root
 from tests.tls_servers import echo

@@ -157,7 +157,7 @@ async def test_kinds_of_cluster_that_need_azure_say_so() -> None:
     for cluster in (AksCluster("/subscriptions/x"), ServerCluster("https://api.test", auth="entra")):
         with pytest.raises(SignInError) as caught:
             await resolve_access(Profile("p", cluster), asker=None)
-        assert (caught.value.code, int(caught.value.exit_code)) == ("JD-SIGN-IN-NOT-BUILT", 4)
+        assert (caught.value.code, int(caught.value.exit_code)) == ("JD-SIGN-IN-NO-AZURE", 4)
 
 
 async def test_a_token_is_asked_for_once_and_again_after_a_refusal() -> None:

@@ -15,7 +15,7 @@ from app.cli.lent_route import LeavingAsker, _Complaints
 from app.cluster.access import Access
 from app.cluster.lending import describe
 from app.errors import RouteError
-from app.routes.socket_owner import PeerOwner, Verdict, uid_in_table, windows_rows
+from app.socket_owner import PeerOwner, Verdict, uid_in_table, windows_rows
 from tests.fakes import FakeAsker
 from tests.tls_servers import access_to
 

@@ -13,7 +13,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
@@ -29,6 +29,8 @@ LOOKS = 4
 LOOK_AGAIN = 0.004
 """Seconds between two looks; a peer that stays waits 12 ms at most."""
 
+_TRY_LIMIT = 1.0
+"""Seconds of a connection to this computer; it is refused at once."""
 _TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 _LISTEN = "0A"
 """TCP_LISTEN of the kernel's net/tcp_states.h, as /proc/net/tcp writes it."""
@@ -91,6 +93,25 @@ def owner_of_port(port: int) -> str:
     return ""
 
 
+def owner_of_listener(port: int, pids: Collection[int]) -> PeerOwner:
+    """Whose program takes connections to 127.0.0.1:`port`: OURS when all that would is one of the processes `pids`.
+
+    FOREIGN when another process listens there (`who` says which), GONE when nobody does, UNCHECKED when somebody
+    listens but this system does not tell who. Blocks for a moment.
+    """
+    look = {"linux": _listener_linux, "win32": _listener_windows}.get(sys.platform, _listener_by_trying)
+    try:
+        return look(port, pids)
+    except OSError:
+        return _listener_by_trying(port, pids)
+
+
+def _listener_by_trying(port: int, _: Collection[int]) -> PeerOwner:
+    with socket.socket() as trying:
+        trying.settimeout(_TRY_LIMIT)
+        return PeerOwner(Verdict.GONE if trying.connect_ex(("127.0.0.1", port)) else Verdict.UNCHECKED)
+
+
 # -- Linux -------------------------------------------------------------------------------------------------------------
 
 
@@ -128,6 +149,45 @@ def _hex(address: Address, mapped: bool) -> str:
         packed = bytes(10) + b"\xff\xff" + packed
     words = struct.unpack(f"={len(packed) // 4}I", packed)
     return "".join(f"{word:08X}" for word in words) + f":{address[1]:04X}"
+
+
+def _listener_linux(port: int, pids: Collection[int]) -> PeerOwner:
+    rows: dict[str, str] = {}
+    for table in _TABLES:
+        with suppress(OSError), open(table, encoding="ascii") as lines:
+            rows.update(listeners_in_table(lines, port))
+    if not rows:
+        return PeerOwner(Verdict.GONE)
+    held = {socket for pid in pids for socket in _sockets_of(Path("/proc") / str(pid))}
+    others = {inode: uid for inode, uid in rows.items() if f"socket:[{inode}]" not in held}
+    if not others:
+        return PeerOwner(Verdict.OURS)
+    if set(others.values()) == {str(_my_uid())} and any(_is_closed(pid) for pid in pids):
+        return PeerOwner(Verdict.UNCHECKED)
+    return PeerOwner(Verdict.FOREIGN, owner_of_port(port))
+
+
+def _is_closed(pid: int) -> bool:
+    """Whether nobody may look into a process that lives (PR_SET_DUMPABLE)."""
+    try:
+        os.listdir(f"/proc/{pid}/fd")
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def listeners_in_table(lines: Iterable[str], port: int) -> dict[str, str]:
+    """Inode to uid of what takes connections to 127.0.0.1:`port`, from the lines of /proc/net/tcp or tcp6."""
+    wanted = {_hex(("127.0.0.1", port), mapped) for mapped in (False, True)}
+    wanted |= {_hex(("0.0.0.0", port), False), f"{'0' * 32}:{port:04X}"}  # noqa: S104 (read, not bound)
+    found: dict[str, str] = {}
+    for line in lines:
+        fields = line.split(maxsplit=10)
+        if len(fields) > 9 and fields[3] == _LISTEN and fields[1] in wanted:
+            found[fields[9]] = fields[7]
+    return found
 
 
 def _port_linux(port: int) -> str:
@@ -194,6 +254,14 @@ if sys.platform == "win32":
         pid = next((pid for local, _, pid in _windows_table(3) if local[1] == port), None)
         return f"process {pid}" if pid is not None else ""
 
+    def _listener_windows(port: int, pids: Collection[int]) -> PeerOwner:
+        places = ("127.0.0.1", "0.0.0.0")  # noqa: S104 (read, not bound)
+        found = {pid for local, _, pid in _windows_table(3) if local[1] == port and local[0] in places}
+        if not found:
+            return PeerOwner(Verdict.GONE)
+        others = found.difference(pids)
+        return PeerOwner(Verdict.FOREIGN, f"process {min(others)}") if others else PeerOwner(Verdict.OURS)
+
     def _look_windows(peer: Address, ours: Address) -> PeerOwner:
         from app.windows_acl import my_sid, process_sid
 
@@ -213,6 +281,9 @@ else:
 
     def _port_windows(port: int) -> str:
         raise NotImplementedError(port)
+
+    def _listener_windows(port: int, pids: Collection[int]) -> PeerOwner:
+        raise NotImplementedError(port, pids)
 
     def _look_windows(peer: Address, ours: Address) -> PeerOwner:
         raise NotImplementedError(peer, ours)

@@ -1,0 +1,289 @@
+"""The processes and files of one `az connectedk8s proxy` that runs for one session.
+
+Token mode: az would take the service account's token on its command line, which every user of the computer can read in
+the list of processes. So az gets a word that is no token in its place, and with it the mode: it asks ARM for a relay
+for `Token`, hands the program no identity of its own, and puts the word into the user entry of the kubeconfig, which is
+all that it ever does with a token (extension 1.11.2: `insert_token_in_kubeconfig`; the sister client of Arc-enabled
+appliances does so only after `register`, so the program does not need it). Our client sends the real token in the
+header of each request, over TLS to the program, as kubectl would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import socket
+import sys
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.arc.az_account import AzAccount
+from app.arc.az_failures import of_end
+from app.arc.az_folders import Az
+from app.arc.az_shared import TURN_LIMIT, SharedConfig
+from app.arc.child_env import child_environment
+from app.arc.ports import HOST
+from app.arc.processes import MARK, end, group_of, image_of, marked, wait_gone
+from app.arc.program import LAYER
+from app.arc.redaction import redacted
+from app.arc.run_records import GRACE, KILL_LIMIT, RunFolder
+from app.azure.fields import name_of, part_of
+from app.errors import JumpdeckError, ProfileError, Recovery, RouteError
+from app.identity.source import About
+from app.process_group import end_group, start_group
+from app.profiles.model import ArcCluster, Profile
+from app.records import Record
+from app.socket_owner import Verdict, owner_of_listener
+from app.tasks import spawn
+from app.text import clean
+
+if TYPE_CHECKING:
+    from app.arc.windows_job import Job
+
+NO_TOKEN = "sent-by-jumpdeck"  # noqa: S105 (the word that stands for it)
+"""What az gets in place of the service account's token; it shows in the list of processes."""
+LINES_KEPT = 40
+"""Lines of az's that are kept: an error has up to ten."""
+_LINE_LIMIT = 8 << 10
+_READ = 64 << 10
+_PROGRAM = "arcProxy"
+"""How the name of the vendor's program begins."""
+_NAME = re.compile(r"[^\W_][\w.()-]*")
+"""Names that may stand on a command line. (az reads a file for what begins with @.)"""
+_PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
+_PORT_TRIES = 50
+"""Pairs that are tried: about one in five hundred has a taken neighbour."""
+
+
+class AzLimits(Record):
+    """Seconds."""
+
+    start: float = 120.0
+    """Until the API server has answered: az itself takes ten to thirty, a download of the program some more."""
+    turn: float = TURN_LIMIT
+    """To wait for another start by az."""
+    look: float = 0.1
+    """Between two looks at az's kubeconfig, then at the port: nobody signals either."""
+    version: float = 10.0
+    """For one answer to /version, which goes through the relay to the cluster."""
+    grace: float = GRACE
+    """For az and the program to end by themselves."""
+
+
+class AzUse(Record):
+    """az, checked for one profile."""
+
+    az: Az
+    account: AzAccount
+
+
+class AzRun:
+    """The processes and files of one az."""
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, folder: RunFolder, port: int, config: SharedConfig | None,
+        job: Job | None, cluster: ArcCluster, about: About, limits: AzLimits,
+    ) -> None:  # fmt: skip
+        self.process, self.folder, self.port, self.limits = process, folder, port, limits
+        self.lost: asyncio.Future[JumpdeckError] = asyncio.get_running_loop().create_future()
+        self._config, self._job, self._cluster, self._about = config, job, cluster, about
+        self._lines: deque[str] = deque(maxlen=LINES_KEPT)
+        self._reader = spawn(self._read(), name=f"read az {process.pid}")
+        self._watcher = spawn(self._watch(), name=f"wait for az {process.pid}")
+        self._closing = False
+
+    @classmethod
+    async def start(
+        cls, profile: Profile, cluster: ArcCluster, use: AzUse, env: Mapping[str, str], state: Path | None,
+        limits: AzLimits,
+    ) -> AzRun:  # fmt: skip
+        path = use.az.path
+        folder = await asyncio.to_thread(RunFolder.make, path, profile.name, state=state)
+        process = None
+        try:
+            config = await asyncio.to_thread(SharedConfig)
+            port = _two_ports()
+            argv = [*use.az.argv, *_arguments(cluster, folder.path / "kubeconfig", port)]
+            own = {**env, MARK: folder.name, **dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(folder.path))}
+            process = await start_group(argv, env=own, cwd=folder.path, said=asyncio.subprocess.STDOUT)
+            job = _job_of(process.pid)
+            folder.record(process.pid, path, profile.name)
+        except BaseException as error:
+            if process is not None:
+                await end_group(process)
+            folder.remove()
+            if isinstance(error, OSError | ValueError):
+                raise RouteError(
+                    "The Azure CLI cannot be started", clean(getattr(error, "strerror", None) or str(error)),
+                    "Check its installation: az version", code="JD-ARC-AZ-MISSING", layer=LAYER,
+                ) from error  # fmt: skip
+            raise
+        about = About("azure-cli", profile=profile.name, account=use.account.user, tenant=use.account.tenant)
+        return cls(process, folder, port, config, job, cluster, about, limits)
+
+    @property
+    def file(self) -> Path:
+        """az's kubeconfig, private and for us alone."""
+        return self.folder.path / "kubeconfig"
+
+    @property
+    def last_words(self) -> str:
+        """az's last line, redacted."""
+        return next((line for line in reversed(self._lines) if line.strip()), "")
+
+    def put_back(self) -> None:
+        """Restore what az overwrote of the files that all az proxies share; the second time nothing is done."""
+        config, self._config = self._config, None
+        if config is not None:
+            config.put_back(self.port)
+
+    async def check_listener(self) -> None:
+        """Raise RouteError (JD-ARC-PORT) when what listens on the port was not started by our az."""
+        found = await asyncio.to_thread(self._stranger)
+        if found:
+            raise RouteError(
+                f"Another program listens on port {self.port} of az's proxy", f"{HOST}:{self.port}: {clean(found)}",
+                "Nothing was sent to it. A new pair of ports is taken at the next try.", code="JD-ARC-PORT",
+                layer=LAYER, recovery=Recovery.TRANSIENT,
+            )  # fmt: skip
+
+    def _stranger(self) -> str:
+        """Who else listens on the port; empty when ours does, nobody does or it cannot be told. Blocks."""
+        found = owner_of_listener(self.port, group_of(self.process.pid))
+        if found.verdict is Verdict.FOREIGN:  # it may have left the group
+            ours = [process.pid for process in marked().get(self.folder.name, ())]
+            found = owner_of_listener(self.port, ours)
+        foreign = found.verdict is Verdict.FOREIGN and not (sys.platform == "win32" and _is_program(found.who))
+        return (found.who or "another process") if foreign else ""
+
+    async def aclose(self) -> None:
+        """End everything. Whoever is cancelled meanwhile is so after the end. Twice is no error."""
+        if self._closing:
+            return
+        self._closing = True
+        ending = spawn(self._end(), name=f"end az {self.process.pid}")
+        cancelled = False
+        while not ending.done():
+            try:
+                await asyncio.wait({ending})
+            except asyncio.CancelledError:
+                cancelled = True
+        if cancelled:
+            raise asyncio.CancelledError
+        ending.result()
+
+    async def _end(self) -> None:
+        if not self.lost.done():
+            self.lost.set_result(RouteError("The proxy was closed", "", code="JD-ARC-CLOSED", layer=LAYER))
+        try:
+            await end_group(self.process, grace=self.limits.grace)
+            await asyncio.to_thread(self._end_those_who_left)
+        finally:
+            for task in (self._reader, self._watcher):
+                task.cancel()
+            if self._job is not None:
+                self._job.close()
+            self.put_back()
+            await asyncio.to_thread(self.folder.remove)
+
+    def _end_those_who_left(self) -> None:
+        """az leaves its program behind when it alone is ended; one that left the group carries our mark. Blocks."""
+        for process in marked().get(self.folder.name, ()):
+            if not _name_of(process.pid).startswith(_PROGRAM):
+                continue  # a browser that az has opened, or what a person started from it
+            if end(process, ask=True) and not wait_gone(process, self.limits.grace):
+                end(process, ask=False)
+                wait_gone(process, KILL_LIMIT)
+
+    async def _watch(self) -> None:
+        code = await self.process.wait()
+        await asyncio.wait({self._reader}, timeout=self.limits.look)  # a child of it may hold the pipe open
+        if not self.lost.done():
+            self.lost.set_result(of_end(code, tuple(self._lines), self._cluster.arc, self._about))
+
+    async def _read(self) -> None:
+        pipe = self.process.stdout
+        assert pipe is not None
+        line = bytearray()
+        while piece := await pipe.read(_READ):
+            for part in piece.splitlines(keepends=True):
+                line += part[: _LINE_LIMIT - len(line)]
+                if part.endswith((b"\n", b"\r")):
+                    self._keep(line)
+                    line = bytearray()
+        self._keep(line)
+
+    def _keep(self, line: bytearray) -> None:
+        text = redacted(bytes(line).rstrip(b"\r\n"))
+        if text.strip():
+            self._lines.append(text)
+
+
+def _arguments(cluster: ArcCluster, file: Path, port: int) -> list[str]:
+    """The command's arguments. Raises ProfileError for names that az would read in another way."""
+    name, group = name_of(cluster.arc), part_of(cluster.arc, "resourceGroups")
+    subscription = part_of(cluster.arc, "subscriptions")
+    for value in (name, group, subscription):
+        if not _NAME.fullmatch(value):
+            raise ProfileError("The cluster's ARM id cannot be given to az", f"{clean(value)} is no name there",
+                               "Copy the id again from the portal.", code="JD-ARC-AZ-NAME")  # fmt: skip
+    more = [f"--token={NO_TOKEN}"] if cluster.auth == "token" else []
+    return ["connectedk8s", "proxy", f"--name={name}", f"--resource-group={group}", f"--subscription={subscription}",
+            f"--file={file}", f"--port={port}", "--only-show-errors", *more]  # fmt: skip
+
+
+def environment(proxy: str | None, ca_file: Path | None) -> dict[str, str]:
+    """az's environment: ours, with this computer in NO_PROXY; nothing is installed and nothing asked."""
+    env = {name: value for name, value in os.environ.items() if name.upper() not in _PROXIES}
+    env.update(child_environment(proxy=proxy, ca_file=ca_file))
+    if ca_file is not None:
+        env["REQUESTS_CA_BUNDLE"] = str(ca_file.expanduser())
+    return env | {
+        "AZURE_CORE_NO_COLOR": "true", "AZURE_CORE_COLLECT_TELEMETRY": "false",
+        "AZURE_EXTENSION_USE_DYNAMIC_INSTALL": "no", "AZURE_CORE_DISABLE_CONFIRM_PROMPT": "true",
+    }  # fmt: skip
+
+
+def _two_ports() -> int:
+    """A free port whose neighbour below is free too: az gives the lower one to the control side. Raises OSError."""
+    for _ in range(_PORT_TRIES):
+        with socket.socket() as one, socket.socket() as other:
+            for bound in (one, other):
+                if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # Windows: nobody else may share it
+                    bound.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+            one.bind((HOST, 0))
+            port = int(one.getsockname()[1])
+            with contextlib.suppress(OSError):
+                other.bind((HOST, port - 1))
+                if not {port, port - 1} & {47010, 47011}:
+                    return port
+    raise OSError(98, "no two free ports next to each other")
+
+
+def _name_of(pid: int) -> str:
+    """What a process calls itself, at most 15 bytes (proc(5), comm); a script's is the script's name."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").strip()
+    return ""
+
+
+def _is_program(who: str) -> bool:
+    """Whether `process 312` is the vendor's program; the CA of its kubeconfig proves the rest."""
+    _, _, pid = who.partition("process ")
+    number = pid.split()[0] if pid else ""
+    return number.isdigit() and Path(image_of(int(number))).name.lower().startswith(_PROGRAM.lower())
+
+
+def _job_of(pid: int) -> Job | None:
+    """On Windows a job that ends them with us."""
+    if os.name != "nt":
+        return None
+    from app.arc.windows_job import Job
+
+    with contextlib.suppress(OSError):
+        return Job(pid)
+    return None
