@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from app.errors import SignInError
 from app.records import Record, field
 from app.tasks import spawn
-from app.text import clean, prose
+from app.text import clean
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
