@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msal
 import pytest
 import requests
 from azure.core.exceptions import ClientAuthenticationError
@@ -54,7 +55,7 @@ class Person:
         await asyncio.Event().wait()
         raise AssertionError
 
-    async def ssh_certificate(self, scope: str, data: dict[str, str], show: Show | None) -> str:
+    async def key_bound(self, scope: str, data: dict[str, str], show: Show | None, tenant: str) -> AccessToken:
         if show is not None:
             show(CODE)
         await asyncio.Event().wait()
@@ -145,6 +146,9 @@ async def test_a_refused_certificate_is_asked_for_anew_and_not_out_of_msals_memo
     made = 0
 
     class App:
+        def __init__(self) -> None:
+            self.token_cache = msal.TokenCache()
+
         def acquire_token_for_client(self, scopes: list[str], data: dict[str, str]) -> dict[str, str]:
             return {"error": "invalid_client", "error_description": "AADSTS7000222: expired"}
 
@@ -157,7 +161,7 @@ async def test_a_refused_certificate_is_asked_for_anew_and_not_out_of_msals_memo
     source = AppSource(Threads(about, CLOUD, None), make)
     for count in (1, 2):
         with pytest.raises(SignInError) as caught:
-            await source.ssh_certificate("ssh", {}, None)
+            await source.key_bound("ssh", {}, None)
         assert (caught.value.code, made) == ("JD-SIGN-IN-SECRET-EXPIRED", count)
 
 
