@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from app.records import Record, field
-from app.tasks import spawn
+from app.tasks import spawn, to_its_end
 
 KILL_LIMIT = 3.0
 """Seconds to wait for a killed program: the kernel takes it in milliseconds, unless a disk holds it."""
@@ -56,22 +56,12 @@ async def start_group(
         *argv, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=said, env=env, cwd=cwd, **group
     )
     starting = spawn(making, name=f"start {Path(argv[0]).name}")
-    if await _awaited(starting):
-        if starting.exception() is None:
+    try:
+        return await to_its_end(starting)
+    except asyncio.CancelledError:
+        if not starting.cancelled() and starting.exception() is None:
             await end_group(starting.result())
-        raise asyncio.CancelledError
-    return starting.result()
-
-
-async def _awaited(task: asyncio.Task[Any]) -> bool:
-    """Wait for a task that is not to be given up; whether the caller was cancelled meanwhile."""
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError:
-            cancelled = True
-    return cancelled
+        raise
 
 
 async def run_group(
@@ -114,10 +104,16 @@ async def end_group(process: asyncio.subprocess.Process, *, grace: float = 0.0) 
     With `grace` it is asked first and has so many seconds. Whoever is cancelled meanwhile is so after the end: a
     process that nobody waits for would stay a zombie with open pipes.
     """
-    ending = spawn(_end(process, grace), name=f"end process {process.pid}")
-    if await _awaited(ending):
-        raise asyncio.CancelledError
-    ending.result()
+    await to_its_end(spawn(_end(process, grace), name=f"end process {process.pid}"))
+
+
+def how_ended(code: int) -> str:
+    """`exit 7`, or `ended by SIGKILL`, for people."""
+    if code >= 0:
+        return f"exit {code}"
+    with contextlib.suppress(ValueError):
+        return f"ended by {signal.Signals(-code).name}"
+    return f"ended by signal {-code}"
 
 
 async def _end(process: asyncio.subprocess.Process, grace: float) -> None:

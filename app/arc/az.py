@@ -37,15 +37,6 @@ def check_az(profile: Profile, who: str = "") -> AzUse:
     return AzUse(find_az_with_extension(), account_for(profile, who))
 
 
-def why_not(profile: Profile, who: str = "") -> str:
-    """Why az cannot open the profile's cluster, in a line; empty when it can. Blocks."""
-    try:
-        check_az(profile, who)
-    except JumpdeckError as error:
-        return str(error)
-    return ""
-
-
 def neither(why: JumpdeckError, lack: JumpdeckError) -> JumpdeckError:
     """The failure of the native way (`why`) where az cannot step in (`lack`): both causes, both ways on."""
     kind = SignInError if isinstance(why, SignInError) else RouteError

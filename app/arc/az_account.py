@@ -8,21 +8,18 @@ tenant is refused here.
 from __future__ import annotations
 
 import configparser
-import json
 import os
 from typing import Any
 
-from app.arc.az_folders import config_folder
 from app.arc.program import LAYER
-from app.azure.fields import inner, objects, part_of, text
-from app.errors import ProfileError, Recovery, RouteError, SignInError
-from app.files import read_private, shown
+from app.azure.fields import inner, part_of, text
+from app.errors import Recovery, RouteError, SignInError
+from app.identity.azure_cli import config_folder
+from app.identity.azure_cli_cache import read_file, subscriptions
 from app.profiles.model import ArcCluster, Profile
 from app.records import Record
 from app.text import clean
 
-_LIMIT = 16 << 20
-"""Bytes of azureProfile.json: a subscription has 500, and some accounts see thousands of them."""
 _SETTINGS_LIMIT = 256 << 10
 _CLOUDS = {"AzureCloud": "public", "AzureUSGovernment": "us-government", "AzureChinaCloud": "china"}
 """az's names of the clouds, and ours."""
@@ -52,7 +49,7 @@ def account_for(profile: Profile, who: str = "") -> AzAccount:
     wanted = part_of(profile.cluster.arc, "subscriptions").lower()
     cloud = _active_cloud()
     _check_cloud(profile, cloud)
-    listed = [one for one in _subscriptions() if text(one, "environmentName") in ("", cloud)]
+    listed = [one for one in subscriptions(config_folder()) if text(one, "environmentName") in ("", cloud)]
     default = next((one for one in listed if one.get("isDefault") is True), None)
     if default is None:
         raise _no_login("nobody is signed in to it" if not listed else "it has no default subscription", "az login")
@@ -73,32 +70,14 @@ def _account(subscription: dict[str, Any], cloud: str) -> AzAccount:
     return AzAccount(clean(name), text(subscription, "tenantId").lower(), cloud, managed=name in _MANAGED)
 
 
-def _subscriptions() -> tuple[dict[str, Any], ...]:
-    path = config_folder() / "azureProfile.json"
-    try:
-        data = read_private(path, limit=_LIMIT, what="list of az's subscriptions", shared=True)
-    except ProfileError as error:
-        if error.code == "JD-PROFILE-MISSING":
-            raise _no_login(f"{shown(path)} does not exist", "az login") from error
-        raise
-    try:
-        found = json.loads(data.decode("utf-8-sig", "replace"))
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise _no_login(f"{shown(path)} cannot be read", "az login")
-    return tuple(dict(one) for one in objects(found, "subscriptions"))
-
-
 def _active_cloud() -> str:
     """The cloud that az works with: AZURE_CLOUD_NAME, or `[cloud] name` of its settings."""
     if named := os.environ.get("AZURE_CLOUD_NAME"):
         return named
     settings = configparser.ConfigParser(interpolation=None)
     try:
-        data = read_private(config_folder() / "config", limit=_SETTINGS_LIMIT, what="settings of az", shared=True)
-        settings.read_string(data.decode("utf-8", "replace"))
-    except (ProfileError, configparser.Error):
+        settings.read_string((read_file(config_folder() / "config", _SETTINGS_LIMIT) or b"").decode("utf-8", "replace"))
+    except (SignInError, configparser.Error):
         return "AzureCloud"
     return settings.get("cloud", "name", fallback="AzureCloud")
 

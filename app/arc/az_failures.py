@@ -14,6 +14,7 @@ from app.arc.program import LAYER
 from app.errors import JumpdeckError, Recovery, RouteError, SignInError
 from app.identity.failures import from_aadsts, words
 from app.identity.source import About
+from app.process_group import how_ended
 from app.text import prose
 
 NOT_FOUND_EXIT = 3
@@ -42,8 +43,7 @@ def of_end(code: int, lines: Sequence[str], arc_id: str, about: About) -> Jumpde
     for shape, make in _RULES:
         if shape.search(said):
             return make(said, asked)
-    how = f"exit {code}" if code >= 0 else f"ended by signal {-code}"
-    return _error("JD-ARC-AZ-ENDED", f"az connectedk8s proxy has ended ({how})", said or "it said nothing",
+    return _error("JD-ARC-AZ-ENDED", f"az connectedk8s proxy has ended ({how_ended(code)})", said or "it said nothing",
                   "It is started again.", Recovery.TRANSIENT)  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from app.arc.program import LAYER
 from app.errors import Recovery, RouteError
 from app.files import shown
-from app.identity.azure_cli import find_az
+from app.identity.azure_cli import config_folder, find_az
 from app.records import Record
 from app.text import clean
 
@@ -55,11 +55,6 @@ class Az(Record):
         """For the screen; cleaned."""
         az = f"az {clean(self.version)}, " if self.version else ""
         return f"{az}{EXTENSION} {clean(self.extension)}"
-
-
-def config_folder() -> Path:
-    """Where az keeps its settings and who is signed in."""
-    return Path(os.environ.get("AZURE_CONFIG_DIR") or "~/.azure").expanduser()
 
 
 def find_az_with_extension() -> Az:

@@ -14,49 +14,39 @@ import asyncio
 import contextlib
 import os
 import re
-import socket
-import sys
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from app.arc.az_account import AzAccount
 from app.arc.az_failures import of_end
 from app.arc.az_folders import Az
 from app.arc.az_shared import TURN_LIMIT, SharedConfig
 from app.arc.child_env import child_environment
-from app.arc.ports import HOST
-from app.arc.processes import MARK, end, group_of, image_of, marked, wait_gone
+from app.arc.last_lines import LastLines
+from app.arc.listeners import check_listener
+from app.arc.ports import free_neighbours
+from app.arc.processes import MARK, end, marked, wait_gone
 from app.arc.program import LAYER
-from app.arc.redaction import redacted
-from app.arc.run_records import GRACE, KILL_LIMIT, RunFolder
+from app.arc.run_records import GRACE, RunFolder
+from app.arc.windows_job import Job, job_of
 from app.azure.fields import name_of, part_of
-from app.errors import JumpdeckError, ProfileError, Recovery, RouteError
+from app.errors import JumpdeckError, ProfileError, RouteError
 from app.identity.source import About
-from app.process_group import end_group, start_group
+from app.process_group import KILL_LIMIT, end_group, start_group
 from app.profiles.model import ArcCluster, Profile
 from app.records import Record
-from app.socket_owner import Verdict, owner_of_listener
-from app.tasks import spawn
+from app.tasks import spawn, to_its_end
 from app.text import clean
-
-if TYPE_CHECKING:
-    from app.arc.windows_job import Job
 
 NO_TOKEN = "sent-by-jumpdeck"  # noqa: S105 (the word that stands for it)
 """What az gets in place of the service account's token; it shows in the list of processes."""
 LINES_KEPT = 40
 """Lines of az's that are kept: an error has up to ten."""
-_LINE_LIMIT = 8 << 10
-_READ = 64 << 10
 _PROGRAM = "arcProxy"
 """How the name of the vendor's program begins."""
 _NAME = re.compile(r"[^\W_][\w.()-]*")
 """Names that may stand on a command line. (az reads a file for what begins with @.)"""
 _PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
-_PORT_TRIES = 50
-"""Pairs that are tried: about one in five hundred has a taken neighbour."""
 
 
 class AzLimits(Record):
@@ -91,8 +81,7 @@ class AzRun:
         self.process, self.folder, self.port, self.limits = process, folder, port, limits
         self.lost: asyncio.Future[JumpdeckError] = asyncio.get_running_loop().create_future()
         self._config, self._job, self._cluster, self._about = config, job, cluster, about
-        self._lines: deque[str] = deque(maxlen=LINES_KEPT)
-        self._reader = spawn(self._read(), name=f"read az {process.pid}")
+        self._said = LastLines(process.stdout, LINES_KEPT, f"az {process.pid}")
         self._watcher = spawn(self._watch(), name=f"wait for az {process.pid}")
         self._closing = False
 
@@ -106,11 +95,11 @@ class AzRun:
         process = None
         try:
             config = await asyncio.to_thread(SharedConfig)
-            port = _two_ports()
+            port = free_neighbours()
             argv = [*use.az.argv, *_arguments(cluster, folder.path / "kubeconfig", port)]
             own = {**env, MARK: folder.name, **dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(folder.path))}
             process = await start_group(argv, env=own, cwd=folder.path, said=asyncio.subprocess.STDOUT)
-            job = _job_of(process.pid)
+            job = job_of(process.pid)
             folder.record(process.pid, path, profile.name)
         except BaseException as error:
             if process is not None:
@@ -133,7 +122,7 @@ class AzRun:
     @property
     def last_words(self) -> str:
         """az's last line, redacted."""
-        return next((line for line in reversed(self._lines) if line.strip()), "")
+        return self._said.last
 
     def put_back(self) -> None:
         """Restore what az overwrote of the files that all az proxies share; the second time nothing is done."""
@@ -143,38 +132,14 @@ class AzRun:
 
     async def check_listener(self) -> None:
         """Raise RouteError (JD-ARC-PORT) when what listens on the port was not started by our az."""
-        found = await asyncio.to_thread(self._stranger)
-        if found:
-            raise RouteError(
-                f"Another program listens on port {self.port} of az's proxy", f"{HOST}:{self.port}: {clean(found)}",
-                "Nothing was sent to it. A new pair of ports is taken at the next try.", code="JD-ARC-PORT",
-                layer=LAYER, recovery=Recovery.TRANSIENT,
-            )  # fmt: skip
-
-    def _stranger(self) -> str:
-        """Who else listens on the port; empty when ours does, nobody does or it cannot be told. Blocks."""
-        found = owner_of_listener(self.port, group_of(self.process.pid))
-        if found.verdict is Verdict.FOREIGN:  # it may have left the group
-            ours = [process.pid for process in marked().get(self.folder.name, ())]
-            found = owner_of_listener(self.port, ours)
-        foreign = found.verdict is Verdict.FOREIGN and not (sys.platform == "win32" and _is_program(found.who))
-        return (found.who or "another process") if foreign else ""
+        await check_listener(self.port, self.process.pid, "az's proxy", run=self.folder.name, image=_PROGRAM)
 
     async def aclose(self) -> None:
         """End everything. Whoever is cancelled meanwhile is so after the end. Twice is no error."""
         if self._closing:
             return
         self._closing = True
-        ending = spawn(self._end(), name=f"end az {self.process.pid}")
-        cancelled = False
-        while not ending.done():
-            try:
-                await asyncio.wait({ending})
-            except asyncio.CancelledError:
-                cancelled = True
-        if cancelled:
-            raise asyncio.CancelledError
-        ending.result()
+        await to_its_end(spawn(self._end(), name=f"end az {self.process.pid}"))
 
     async def _end(self) -> None:
         if not self.lost.done():
@@ -183,8 +148,8 @@ class AzRun:
             await end_group(self.process, grace=self.limits.grace)
             await asyncio.to_thread(self._end_those_who_left)
         finally:
-            for task in (self._reader, self._watcher):
-                task.cancel()
+            self._said.close()
+            self._watcher.cancel()
             if self._job is not None:
                 self._job.close()
             self.put_back()
@@ -201,26 +166,9 @@ class AzRun:
 
     async def _watch(self) -> None:
         code = await self.process.wait()
-        await asyncio.wait({self._reader}, timeout=self.limits.look)  # a child of it may hold the pipe open
+        await self._said.read_up()
         if not self.lost.done():
-            self.lost.set_result(of_end(code, tuple(self._lines), self._cluster.arc, self._about))
-
-    async def _read(self) -> None:
-        pipe = self.process.stdout
-        assert pipe is not None
-        line = bytearray()
-        while piece := await pipe.read(_READ):
-            for part in piece.splitlines(keepends=True):
-                line += part[: _LINE_LIMIT - len(line)]
-                if part.endswith((b"\n", b"\r")):
-                    self._keep(line)
-                    line = bytearray()
-        self._keep(line)
-
-    def _keep(self, line: bytearray) -> None:
-        text = redacted(bytes(line).rstrip(b"\r\n"))
-        if text.strip():
-            self._lines.append(text)
+            self.lost.set_result(of_end(code, self._said.all, self._cluster.arc, self._about))
 
 
 def _arguments(cluster: ArcCluster, file: Path, port: int) -> list[str]:
@@ -248,42 +196,8 @@ def environment(proxy: str | None, ca_file: Path | None) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _two_ports() -> int:
-    """A free port whose neighbour below is free too: az gives the lower one to the control side. Raises OSError."""
-    for _ in range(_PORT_TRIES):
-        with socket.socket() as one, socket.socket() as other:
-            for bound in (one, other):
-                if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # Windows: nobody else may share it
-                    bound.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
-            one.bind((HOST, 0))
-            port = int(one.getsockname()[1])
-            with contextlib.suppress(OSError):
-                other.bind((HOST, port - 1))
-                if not {port, port - 1} & {47010, 47011}:
-                    return port
-    raise OSError(98, "no two free ports next to each other")
-
-
 def _name_of(pid: int) -> str:
     """What a process calls itself, at most 15 bytes (proc(5), comm); a script's is the script's name."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").strip()
     return ""
-
-
-def _is_program(who: str) -> bool:
-    """Whether `process 312` is the vendor's program; the CA of its kubeconfig proves the rest."""
-    _, _, pid = who.partition("process ")
-    number = pid.split()[0] if pid else ""
-    return number.isdigit() and Path(image_of(int(number))).name.lower().startswith(_PROGRAM.lower())
-
-
-def _job_of(pid: int) -> Job | None:
-    """On Windows a job that ends them with us."""
-    if os.name != "nt":
-        return None
-    from app.arc.windows_job import Job
-
-    with contextlib.suppress(OSError):
-        return Job(pid)
-    return None

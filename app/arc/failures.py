@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from app.arc.program import LAYER
 from app.azure.fields import name_of, part_of
 from app.errors import JumpdeckError, RouteError, SignInError
 from app.text import clean
 
 USER_ROLE = "Azure Arc Enabled Kubernetes Cluster User Role"
 """Built-in role 00493d72-78f6-4148-b6c5-d3ce8e4799dd: the smallest that hands out the relay's credential."""
-LAYER = "arc"
 
 
 def of_credential(error: JumpdeckError, arc_id: str) -> JumpdeckError:

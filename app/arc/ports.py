@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Self
 
 HOST = "127.0.0.1"
 _AZ_PORTS = frozenset((47010, 47011))
 """What az takes when it is not told otherwise: left free for it."""
+_TRIES = 50
+"""Pairs of neighbours that are tried: about one in five hundred has a taken one."""
 
 
 class PortPair:
@@ -37,10 +40,25 @@ class PortPair:
 
     def _bind(self) -> int:
         while True:
-            bound = self._held.enter_context(socket.socket())
-            if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # Windows: nobody else may share it
-                bound.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
-            bound.bind((HOST, 0))
-            port = int(bound.getsockname()[1])
+            port = _bind(self._held.enter_context(socket.socket()), 0)
             if port not in _AZ_PORTS:
                 return port
+
+
+def free_neighbours() -> int:
+    """A free port whose neighbour below is free too: az gives the lower one to the control side. Raises OSError."""
+    for _ in range(_TRIES):
+        with socket.socket() as one, socket.socket() as other:
+            port = _bind(one, 0)
+            with suppress(OSError):
+                _bind(other, port - 1)
+                if not {port, port - 1} & _AZ_PORTS:
+                    return port
+    raise OSError(errno.EADDRINUSE, "no two free ports next to each other")
+
+
+def _bind(sock: socket.socket, port: int) -> int:
+    if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # Windows: nobody else may share it
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+    sock.bind((HOST, port))
+    return int(sock.getsockname()[1])

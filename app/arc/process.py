@@ -7,30 +7,27 @@ with our handle of its job. Elsewhere, and when it ignores the signal, the next 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
 import sys
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from app.arc.ports import HOST, PortPair
-from app.arc.processes import MARK, group_of
+from app.arc.last_lines import LastLines
+from app.arc.listeners import check_listener
+from app.arc.ports import PortPair
+from app.arc.processes import MARK
 from app.arc.program import LAYER, Program
-from app.arc.redaction import redacted
 from app.arc.run_records import GRACE, RunFolder
+from app.arc.windows_job import Job, job_of
 from app.errors import JumpdeckError, Recovery, RouteError
 from app.files import shown, write_private
-from app.process_group import end_group, start_group
-from app.socket_owner import PeerOwner, Verdict, owner_of_listener
+from app.process_group import end_group, how_ended, start_group
+from app.socket_owner import PeerOwner
 from app.tasks import spawn
 from app.text import clean, prose
-
-if TYPE_CHECKING:
-    from app.arc.windows_job import Job
 
 START_LIMIT = 15.0
 """Seconds until both ports listen; a virus scanner that sees the program for the first time takes some of them."""
@@ -39,11 +36,6 @@ TRIES = 2
 LINES_KEPT = 200
 _LOOK_AGAIN = 0.05
 """Seconds between two looks whether the program listens: nobody signals that."""
-_LINE_LIMIT = 4 << 10
-"""Bytes of a line that are looked at; the rest of it is dropped."""
-_READ = 64 << 10
-_READ_UP_LIMIT = 1.0
-"""Seconds for the last words of a program that has ended: they are in the pipe already."""
 
 _TIED = """
 import ctypes, os, sys
@@ -72,8 +64,8 @@ class ArcProcess:
         self.https_port = https
         """Identity calls and the Kubernetes API, TLS."""
         self._process, self._folder, self._job = process, folder, job
-        self._lines: deque[str] = deque(maxlen=LINES_KEPT)
-        self._reader = spawn(self._read(), name=f"read {program.path.name} {process.pid}")
+        name = f"{program.path.name} {process.pid}"
+        self._said = LastLines(process.stdout, LINES_KEPT, name, lambda line: _log.debug("%s: %s", name, line))
         self._closing = False
 
     @classmethod
@@ -125,7 +117,7 @@ class ArcProcess:
                 _tied(argv) if tie else argv, env={**env, MARK: folder.name}, cwd=folder.path,
                 said=asyncio.subprocess.STDOUT,
             )  # fmt: skip
-            job = _job_of(process.pid) if tie else None
+            job = job_of(process.pid) if tie else None
             folder.record(process.pid, program.path, label)  # at once: whoever kills us now leaves a trace
         except BaseException as error:
             if process is not None:
@@ -154,14 +146,14 @@ class ArcProcess:
     @property
     def last_lines(self) -> tuple[str, ...]:
         """What it said last, without credentials; the newest at the end."""
-        return tuple(self._lines)
+        return self._said.all
 
     async def wait_end(self) -> JumpdeckError:
         """Wait until the program ends by itself (or by a stranger's hand), and say how."""
         code = await self._process.wait()
-        await self._read_up()
+        await self._said.read_up()
         return RouteError(
-            f"The local Arc proxy has ended ({_code_words(code)})", self._last_words(),
+            f"The local Arc proxy has ended ({how_ended(code)})", self._last_words(),
             "It is started again.", code="JD-ARC-ENDED", layer=LAYER, recovery=Recovery.TRANSIENT,
         )  # fmt: skip
 
@@ -170,16 +162,7 @@ class ArcProcess:
 
         GONE when nobody listens, UNCHECKED where the system does not tell.
         """
-        found = await asyncio.to_thread(owner_of_listener, port, (self.pid,))
-        if found.verdict is Verdict.FOREIGN:  # the program may have handed the socket to a child
-            found = await asyncio.to_thread(lambda: owner_of_listener(port, group_of(self.pid)))
-        if found.verdict is Verdict.FOREIGN:
-            raise RouteError(
-                f"Another program listens on port {port} of the local Arc proxy", f"{HOST}:{port}: {clean(found.who)}",
-                "Nothing was sent to it. A new pair of ports is taken at the next try.", code="JD-ARC-PORT",
-                layer=LAYER, recovery=Recovery.TRANSIENT,
-            )  # fmt: skip
-        return found
+        return await check_listener(port, self.pid, "the local Arc proxy")
 
     async def aclose(self, *, grace: float = GRACE) -> None:
         """End the program and its group: asked first, killed after `grace` seconds; remove its folder.
@@ -192,7 +175,7 @@ class ArcProcess:
         try:
             await end_group(self._process, grace=grace)
         finally:
-            self._reader.cancel()
+            self._said.close()
             if self._job is not None:
                 self._job.close()
             self._folder.remove()
@@ -208,7 +191,7 @@ class ArcProcess:
                         if (await self.check_owner(port)).served:
                             waiting.discard(port)
                     if ended.done():
-                        await self._read_up()
+                        await self._said.read_up()
                         raise self._did_not_start(ended.result())
                     if waiting:
                         await asyncio.wait({ended}, timeout=_LOOK_AGAIN)
@@ -224,55 +207,20 @@ class ArcProcess:
 
     def _did_not_start(self, code: int) -> RouteError:
         return RouteError(
-            f"The local Arc proxy could not start ({_code_words(code)})",
+            f"The local Arc proxy could not start ({how_ended(code)})",
             f"{shown(self.program.path)}{self._last_words('; last line: ')}",
             "If the program is damaged or of another computer's kind, remove it and have it downloaded again.",
             code="JD-ARC-START", layer=LAYER, recovery=Recovery.TRANSIENT,
         )  # fmt: skip
 
     def _last_words(self, before: str = "last line: ") -> str:
-        said = next((line for line in reversed(self._lines) if line.strip()), "")
-        return f"{before}{prose(said, 300)}" if said else ""
-
-    async def _read_up(self) -> None:
-        """Wait for the last of its words, unless a child of it holds the pipe open."""
-        await asyncio.wait({self._reader}, timeout=_READ_UP_LIMIT)
-
-    async def _read(self) -> None:
-        pipe = self._process.stdout
-        assert pipe is not None
-        line, long = bytearray(), False
-        while piece := await pipe.read(_READ):
-            *whole, rest = piece.split(b"\n")
-            for part in whole:
-                self._keep(line, part, long)
-                line, long = bytearray(), False
-            line += rest[: _LINE_LIMIT - len(line)] if not long else b""
-            long = long or len(line) >= _LINE_LIMIT
-        if line:
-            self._keep(line, b"", long)
-
-    def _keep(self, line: bytearray, part: bytes, long: bool) -> None:
-        raw = bytes(line) if long else bytes(line + part)[:_LINE_LIMIT]
-        text = redacted(raw.rstrip(b"\r"))
-        if text.strip():
-            self._lines.append(text)
-            _log.debug("%s %d: %s", self.program.path.name, self.pid, text)
+        return f"{before}{prose(self._said.last, 300)}" if self._said.last else ""
 
 
 def _tied(argv: list[str]) -> list[str]:
     if sys.platform != "linux" or not sys.executable:
         return argv
     return [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), str(int(signal.SIGTERM)), *argv]
-
-
-def _job_of(pid: int) -> Job | None:
-    if sys.platform == "win32":
-        from app.arc.windows_job import Job
-
-        with contextlib.suppress(OSError):  # a job that forbids jobs inside: then the run's record has to do
-            return Job(pid)
-    return None
 
 
 def _write_config(file: Path, config: Mapping[str, Any], http: int, https: int) -> None:
@@ -289,11 +237,3 @@ def _cannot_run(program: Program, error: Exception) -> RouteError:
         "Check that it is of this computer's kind, and that running it is allowed here.", code="JD-ARC-START",
         layer=LAYER,
     )  # fmt: skip
-
-
-def _code_words(code: int) -> str:
-    if code >= 0:
-        return f"exit {code}"
-    with contextlib.suppress(ValueError):
-        return f"ended by {signal.Signals(-code).name}"
-    return f"ended by signal {-code}"

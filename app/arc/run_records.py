@@ -22,13 +22,12 @@ from app.arc.program import LAYER
 from app.errors import JumpdeckError, ProfileError
 from app.files import private_dir, read_private, shown, write_private
 from app.folders import state_dir
+from app.process_group import KILL_LIMIT
 from app.records import Record
 from app.text import clean
 
 GRACE = 4.0
 """Seconds that a program has to end by itself once it was asked to."""
-KILL_LIMIT = 3.0
-"""Seconds to wait for a killed program."""
 _RECORD = "run.json"
 _RECORD_LIMIT = 16 << 10
 _PREFIX = "arc-"

@@ -5,6 +5,7 @@ Job objects: JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE of winnt.h. Children of the proc
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 _KILL_ON_JOB_CLOSE = 0x2000
@@ -83,3 +84,11 @@ else:
 
         def close(self) -> None:
             """Only Windows has it."""
+
+
+def job_of(pid: int) -> Job | None:
+    """A job with this process in it; None where there are none, or the one that we are in forbids others inside."""
+    if sys.platform == "win32":
+        with contextlib.suppress(OSError):
+            return Job(pid)
+    return None

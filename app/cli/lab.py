@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     fault.add_argument(
         "fault",
         metavar="NAME[@PLACE]",
-        help="the fault; without PLACE (api, jump, inner, bastion, arm, entra, relay, arc) every door seen from outside",
+        help="the fault; without PLACE (api, jump, inner, bastion, arm, entra, relay, arc) every door from outside",
     )
     fault.add_argument(
         "state", metavar="on|off|SECONDS", nargs="?", default="on", help="on (default), off, or how long"

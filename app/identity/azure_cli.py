@@ -170,6 +170,11 @@ def _without_tokens(text: str) -> str:
     return _TOKEN.sub("***", text)
 
 
+def config_folder() -> Path:
+    """Where az keeps its settings, its tokens and who is signed in."""
+    return Path(os.environ.get("AZURE_CONFIG_DIR") or "~/.azure").expanduser()
+
+
 def find_az() -> Path | None:
     """az on PATH, by an absolute folder: never in the present one. Blocks."""
     names = ("az.cmd", "az.exe", "az.bat") if sys.platform == "win32" else ("az",)

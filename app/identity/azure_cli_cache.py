@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.errors import Recovery, SignInError
 from app.files import complaint, shown
+from app.identity.azure_cli import config_folder
 from app.identity.identity import AccessToken
 from app.identity.pop import AZURE_CLI_APP, unable
 from app.identity.source import About
@@ -27,15 +28,9 @@ if TYPE_CHECKING:
 WINDOWS = sys.platform == "win32"
 CACHE_LIMIT = 32 << 20
 """Bytes of the cache; each account and audience adds about five KiB."""
-PROFILE_LIMIT = 8 << 20
-"""Bytes of azureProfile.json; a subscription has four hundred."""
+_PROFILE_LIMIT = 16 << 20
+"""Bytes of azureProfile.json: a subscription has 500, and some accounts see thousands of them."""
 _BOM = "utf-8-sig"
-
-
-def config_dir() -> Path:
-    """az's folder."""
-    named = os.environ.get("AZURE_CONFIG_DIR")
-    return Path(named) if named else Path("~/.azure").expanduser()
 
 
 def acquire(
@@ -51,7 +46,7 @@ def acquire(
 
     from app.identity.key_bound import from_app
 
-    folder = config_dir()
+    folder = config_folder()
     name = about.account or _default_user(about, folder)
     cache = _read_cache(about, folder)
     with MsalClient(**options) as client:
@@ -71,21 +66,30 @@ def acquire(
 
 def _default_user(about: About, folder: Path) -> str:
     """Whom az's default subscription belongs to; empty when it does not say."""
-    raw = _read(folder / "azureProfile.json", PROFILE_LIMIT)
-    if raw is None:
+    chosen: dict[str, Any] = next((one for one in subscriptions(folder) if one.get("isDefault")), {})
+    user = chosen.get("user")
+    if not isinstance(user, dict):
         return ""
-    try:
-        entries = json.loads(raw.decode(_BOM))["subscriptions"]
-        chosen: dict[str, Any] = next((one for one in entries if one.get("isDefault")), {})
-        user = chosen.get("user") or {}
-        kind, name = str(user.get("type") or ""), str(user.get("name") or "")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return ""
+    kind, name = str(user.get("type") or ""), str(user.get("name") or "")
     if user.get("cloudShellID") or user.get("assignedIdentityInfo"):
         raise unable(about.label, "az is signed in as a managed identity or in Cloud Shell", az_may=False)
     if kind.lower() == "serviceprincipal":
         raise unable(about.label, "az is signed in as an application, whose secret az keeps", az_may=True)
     return name
+
+
+def subscriptions(folder: Path) -> tuple[dict[str, Any], ...]:
+    """The subscriptions that az knows in this folder of its own, each with who is signed in for it. Blocks.
+
+    Empty where there are none, or the file is none of az's. Raises SignInError (JD-SIGN-IN-AZ) when it is not safe.
+    """
+    raw = read_file(folder / "azureProfile.json", _PROFILE_LIMIT)
+    try:
+        found = json.loads((raw or b"").decode(_BOM, "replace"))
+    except (ValueError, RecursionError):
+        return ()
+    listed = found.get("subscriptions") if isinstance(found, dict) else None
+    return tuple(one for one in listed if isinstance(one, dict)) if isinstance(listed, list) else ()
 
 
 def _read_cache(about: About, folder: Path) -> SerializableTokenCache:
@@ -99,7 +103,7 @@ def _read_cache(about: About, folder: Path) -> SerializableTokenCache:
             raise unable(about.label, f"az keeps its tokens encrypted ({clean(encrypted.name)})", az_may=True)
         text = _decrypted(about, encrypted)
     else:
-        raw = _read(plain, CACHE_LIMIT)
+        raw = read_file(plain, CACHE_LIMIT)
         text = None if raw is None else raw.decode("utf-8", "replace")
     if text is None:
         raise _not_signed_in(about, "", 0)
@@ -131,8 +135,11 @@ def _changed(path: Path) -> float:
         return 0.0
 
 
-def _read(path: Path, limit: int) -> bytes | None:
-    """The bytes; None when it does not exist. Its folder may be the group's, as az makes it; the file may not."""
+def read_file(path: Path, limit: int) -> bytes | None:
+    """The bytes of a file of az's; None when it does not exist. Raises SignInError (JD-SIGN-IN-AZ) when it is not safe.
+
+    Its folder may be the group's, as az makes it; the file may not.
+    """
     try:
         with path.open("rb") as file:
             found = os.fstat(file.fileno())
@@ -157,6 +164,6 @@ def _not_signed_in(about: About, name: str, others: int) -> SignInError:
     who = f"as {clean(name)}" if name else several if others > 1 else "at all"
     login = f"az login --tenant {clean(about.tenant)}" if about.tenant else "az login"
     return SignInError(
-        "The Azure CLI is not signed in", f"{about.label}: not {who}, in {shown(config_dir())}", f"Run: {login}",
+        "The Azure CLI is not signed in", f"{about.label}: not {who}, in {shown(config_folder())}", f"Run: {login}",
         code="JD-SIGN-IN-AZ-LOGIN", recovery=Recovery.NEEDS_PERSON,
     )  # fmt: skip

@@ -46,5 +46,5 @@ def test_how_az_ends(code: int, said: str, found: str, recovery: Recovery, hint:
 def test_nothing_said_and_the_signal() -> None:
     error = of_end(-9, (), ARC, About("azure-cli"))
     assert (error.title, error.detail) == (
-        "az connectedk8s proxy has ended (ended by signal 9)", "it said nothing",
+        "az connectedk8s proxy has ended (ended by SIGKILL)", "it said nothing",
     )  # fmt: skip
