@@ -48,6 +48,8 @@ class Running:
     ports: tuple[int, int]
     log: Path
     """What it writes to standard error."""
+    client: requests.Session
+    """One for all calls, as connections cost more than what they carry."""
 
     @property
     def control(self) -> str:
@@ -61,7 +63,7 @@ class Running:
         """One call as az makes it: a body also with GET, no verification, its headers."""
         sent = {"x-ms-correlation-request-id": CORRELATION, **headers}
         return await in_thread(
-            lambda: requests.request(method, url, json=body, headers=sent, verify=False, timeout=LIMIT)
+            lambda: self.client.request(method, url, json=body, headers=sent, verify=False, timeout=LIMIT)
         )  # fmt: skip
 
     async def kid(self) -> str:
@@ -145,7 +147,9 @@ async def stand_in(
             env={**os.environ, "SSL_CERT_FILE": portal.ca, **environment}, start_new_session=True,
         )  # fmt: skip
     try:
-        yield Running(portal, process, ports, folder / "log")
+        with requests.Session() as client:
+            client.trust_env = False
+            yield Running(portal, process, ports, folder / "log", client)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -18,6 +18,8 @@ from tests.peers import require_linux
 require_linux("the stand-in is a script")
 LIMIT = 40.0
 """Seconds after which a screen that does not show something is a failure."""
+LOOK = 0.05
+"""Seconds between two looks at it."""
 
 
 async def until(pilot: Pilot, *wanted: str) -> str:
@@ -26,7 +28,7 @@ async def until(pilot: Pilot, *wanted: str) -> str:
     try:
         async with asyncio.timeout(LIMIT):
             while not all(word in text for word in wanted):
-                await pilot.pause()
+                await pilot.pause(LOOK)
                 text = shown(pilot)
     except TimeoutError:
         raise AssertionError(f"{wanted} not in\n{text}") from None

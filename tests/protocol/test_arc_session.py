@@ -6,17 +6,22 @@ import asyncio
 import os
 import signal
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
+from app.arc.clocks import Patience
+from app.arc.native import NativeTunnel
 from app.arc.run_records import find_orphans
 from app.cli.lent_route import lent_route
 from app.cluster.log_stream import LogRequest
 from app.cluster.pods import PodScope
 from app.errors import JumpdeckError, Recovery
+from app.identity.attending import attending
+from app.identity.source import PersonNeeded
 from app.lab.azure_names import ARC_ENTRA, ARC_TOKEN, OBJECT_ID
 from app.profiles.store import load
 from app.routes.arc import ArcConnection
@@ -32,9 +37,11 @@ from tests.states import is_up, reach
 from tests.web_proxy import web_proxy
 
 require_linux("the stand-in is a script")
+T = TypeVar("T")
 ROUNDS = int(os.environ.get("SOAK", "2"))
 """How often both clusters are opened side by side; ten times in `make soak`."""
 BOTH = ("lab-arc", "lab-arc-token")
+KUBECTL = ("--no-input", "--", "kubectl", "get", "pods", "-o", "name")
 STEPS = ("Azure's facts of the cluster", "credential of the relay", "Arc proxy program", "local proxy", "identity",
          "register")  # fmt: skip
 
@@ -45,6 +52,18 @@ async def portal(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Portal]:
         MEMORY.forget(token_name("lab-arc-token"))  # of another test's lab
         monkeypatch.setenv("JUMPDECK_CONFIG_DIR", str(portal.lab.config_dir))
         yield portal
+
+
+@pytest.fixture(autouse=True)
+def untouched() -> Iterator[None]:
+    """What az and kubectl keep in the home folder is byte for byte the same after each of these tests."""
+    for name in (".kube/config", ".clientproxy/config.yml", ".azure/azureProfile.json"):
+        path = Path.home() / name
+        path.parent.mkdir(mode=0o700)
+        path.write_text("mine\n")
+    before = in_home()
+    yield
+    assert in_home() == before
 
 
 @asynccontextmanager
@@ -82,30 +101,42 @@ def leaks(*more: str) -> list[Path]:
     return [path for path in files if any(needle in path.read_text(errors="replace") for needle in needles)]
 
 
+def run_folder() -> Path:
+    return Path(os.environ["JUMPDECK_STATE_DIR"]) / "run"
+
+
 def runs() -> list[Path]:
     """Folders of programs that run, or were left behind."""
-    return list((Path(os.environ["JUMPDECK_STATE_DIR"]) / "run").iterdir())
+    return list(run_folder().iterdir())
+
+
+async def follows(name: str) -> None:
+    """`jumpdeck logs -f`, until two lines have come and it is interrupted."""
+    async with command("logs", "-f", name, "web", "-o", "raw") as following:
+        await following.until(lambda shown: "one\ntwo\n" in shown.out)
+        following.process.send_signal(signal.SIGINT)
+        assert await following.ended() == 130
+
+
+async def lists(*words: str) -> None:
+    """A command that names the one pod."""
+    done = await jumpdeck(*words)
+    assert (done.code, done.out) == (0, "pod/web\n"), done
+
+
+def side_by_side(number: int) -> tuple[Coroutine[Any, Any, None], Coroutine[Any, Any, None]]:
+    """Two commands, each on another cluster; after four rounds each command was asked for in both modes."""
+    one, other = BOTH if number % 4 < 2 else BOTH[::-1]
+    if number % 2 == 0:
+        return follows(other), lists("exec", one, *KUBECTL)
+    return lists("exec", other, *KUBECTL), lists("pods", one, "-o", "name", "--verbose")
 
 
 async def test_both_clusters_serve_all_commands_side_by_side_again_and_again(portal: Portal) -> None:
     require("kubectl")
     portal.lab.cluster.write_log("default", "web", "app", b"one\ntwo\n")
-    home = Path.home()
-    for name in (".kube/config", ".clientproxy/config.yml"):
-        (home / name).parent.mkdir(mode=0o700)
-        (home / name).write_text("mine\n")
-    before = in_home()
-    for _ in range(ROUNDS):
-        async with command("logs", "-f", "lab-arc-token", "web", "-o", "raw") as following:
-            done = await asyncio.gather(
-                jumpdeck("pods", "lab-arc-token", "-o", "name", "--verbose"),
-                jumpdeck("exec", "lab-arc", "--no-input", "--", "kubectl", "get", "pods", "-o", "name"),
-            )
-            assert [(one.code, one.out) for one in done] == [(0, "pod/web\n")] * 2, done
-            await following.until(lambda shown: "two\n" in shown.out)
-            following.process.send_signal(signal.SIGINT)
-            assert await following.ended() == 130
-    assert in_home() == before
+    for number in range(ROUNDS):
+        await asyncio.gather(*side_by_side(number))
     assert runs() == [] and leaks(portal.lab.account_token) == []
 
 
@@ -130,19 +161,66 @@ async def test_a_session_tells_its_steps_and_what_the_tunnel_lives_by(portal: Po
     assert entra.hop_states() == ()
 
 
-async def test_a_renewal_that_fails_is_a_note_beside_the_time_that_is_left(portal: Portal) -> None:
+class AtOnce(Patience):
+    """Renews without waiting for the time to come."""
+
+    def due(self, got: float, ends: float) -> float:
+        return got
+
+
+QUICK = AtOnce(steps=(0.01,), jitter=0.0, look=0.01)
+
+
+class Story:
+    """What comes in place of a renewal: failures first, then the real thing; and then nothing more."""
+
+    def __init__(self, told: Callable[[], str], *answers: JumpdeckError) -> None:
+        self._told, self._answers = told, list(answers)
+        self.notes: list[str] = []
+        """What the hop said at each try."""
+        self.attended: list[object] = []
+        self.over = asyncio.Event()
+        self._given = False
+
+    async def __call__(self, real: Callable[[], Awaitable[T]]) -> T:
+        self.notes.append(self._told())
+        self.attended.append(attending())
+        if self._answers:
+            raise self._answers.pop(0)
+        if self._given:
+            self.over.set()
+            await asyncio.Event().wait()
+        self._given = True
+        return await real()
+
+
+async def test_renewals_that_fail_until_shortly_before_the_end_are_notes_and_the_session_stays_up(
+    portal: Portal,
+) -> None:
+    not_now = JumpdeckError("Azure cannot be reached", code="JD-ARM-UNREACHABLE", recovery=Recovery.TRANSIENT)
     async with opened("lab-arc") as (session,):
         far = session._route.far_end
-        assert isinstance(far, ArcConnection)
-        await portal.lab.fault("arc-credential-403")
-        with pytest.raises(JumpdeckError):
-            await far.renew()
-        note = session.hop_states()[0].note
-        assert "Tunnel valid for 2:5" in note and "You cannot open this cluster, retrying" in note
-        assert is_up(session.state)
-        await portal.lab.fault("arc-credential-403", on=False)
-        await far.renew()
-        assert "retrying" not in session.hop_states()[0].note
+        assert isinstance(far, ArcConnection) and isinstance(far.tunnel, NativeTunnel)
+        tunnel, real = far.tunnel, far.tunnel._source
+        assert real.identity is not None
+        identify = real.identity
+        relay, identity = (
+            Story(lambda: session.hop_states()[0].note, *errors)
+            for errors in ([not_now] * 8, [PersonNeeded("Nobody is signed in", hint="Sign in again")] * 3)
+        )
+        tunnel._source = real.__replace__(
+            relay=lambda: relay(real.relay), relay_patience=QUICK,
+            identity=lambda kid: identity(lambda: identify(kid)), token_patience=QUICK,
+        )  # fmt: skip
+        tunnel.keep()  # once more, on these clocks
+        await asyncio.wait_for(asyncio.gather(relay.over.wait(), identity.over.wait()), 20)
+        for note in relay.notes[1:9]:
+            assert "Tunnel valid for 2:5" in note and "Azure cannot be reached, retrying." in note
+        for note in identity.notes[1:4]:
+            assert "Identity valid for 59:" in note and "sign-in needed: Sign in again" in note
+        assert "retrying" not in session.hop_states()[0].note and "needed" not in session.hop_states()[0].note
+        assert {*relay.attended, *identity.attended} == {None}, "nobody is asked, no browser opens"
+        assert is_up(session.state) and session.state.tries == 0 and len(portal.lab.azure.arc.given) == 2
 
 
 async def test_streams_that_end_with_the_relays_credential_are_resumed_with_no_line_lost(portal: Portal) -> None:
@@ -219,13 +297,17 @@ REFUSED = [
     ("arc-port-stolen", "JD-ARC-PORT", 5, Recovery.TRANSIENT, "process"),
     ("arc-private-link", "JD-ARC-PRIVATE-LINK", 5, Recovery.PERMANENT, "privateLinkState"),
     ("arc-credential-403", "JD-ARM-FORBIDDEN", 4, Recovery.PERMANENT, "Cluster User Role"),
+    ("arm-429", "JD-ARM-BUSY", 5, Recovery.TRANSIENT, "HTTP 429"),
+    ("arm-500", "JD-ARM-SERVER", 5, Recovery.TRANSIENT, "HTTP 500"),
     ("arm-401", "JD-ARM-FORBIDDEN", 4, Recovery.NEEDS_PERSON, "HTTP 401"),
+    ("arc-register-empty", "JD-ARC-ANSWER", 5, Recovery.PERMANENT, "no kubeconfig; by az neither"),
     ("group-overage", "JD-ARC-OVERAGE", 6, Recovery.PERMANENT, "verage claim"),
     ("arc-offline", "JD-ARC-AGENT", 5, Recovery.TRANSIENT, "HTTP 502"),
 ]  # fmt: skip
 
 
 async def test_what_goes_wrong_on_the_way_is_told_with_its_code_and_its_next_step(portal: Portal) -> None:
+    portal.lab.azure.arm.throttled_for = 3_600  # more than is waited for
     for fault, code, exit_code, recovery, said in REFUSED:
         await portal.lab.fault(fault)
         error = error_of(await failing())
@@ -234,6 +316,14 @@ async def test_what_goes_wrong_on_the_way_is_told_with_its_code_and_its_next_ste
         assert error.hint and "eyJ" not in str(error) and "Signature" not in str(error)
         await portal.lab.fault(fault, on=False)
     assert runs() == []
+
+
+async def test_a_cluster_that_azure_does_not_know_is_told_with_its_place(portal: Portal) -> None:
+    profiles = portal.lab.config_dir / "profiles.toml"
+    profiles.write_text(profiles.read_text().replace("/shop-01", "/shop-09"))
+    error = error_of(await failing())
+    assert (error.code, int(error.exit_code), error.recovery) == ("JD-ARM-NOT-FOUND", 5, Recovery.PERMANENT)
+    assert "No connected cluster shop-09: not in lab of subscription" in str(error) and not run_folder().exists()
 
 
 async def test_what_azure_does_not_show_and_what_the_cluster_denies_is_said(portal: Portal) -> None:
