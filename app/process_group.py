@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from app.records import Record, field
-from app.tasks import spawn
+from app.tasks import outlast, spawn
 
 KILL_LIMIT = 3.0
 """Seconds to wait for a killed program: the kernel takes it in milliseconds, unless a disk holds it."""
@@ -56,22 +56,11 @@ async def start_group(
         *argv, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=said, env=env, cwd=cwd, **group
     )
     starting = spawn(making, name=f"start {Path(argv[0]).name}")
-    if await _awaited(starting):
+    if await outlast(starting):
         if starting.exception() is None:
             await end_group(starting.result())
         raise asyncio.CancelledError
     return starting.result()
-
-
-async def _awaited(task: asyncio.Task[Any]) -> bool:
-    """Wait for a task that is not to be given up; whether the caller was cancelled meanwhile."""
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError:
-            cancelled = True
-    return cancelled
 
 
 async def run_group(
@@ -115,7 +104,9 @@ async def end_group(process: asyncio.subprocess.Process, *, grace: float = 0.0) 
     process that nobody waits for would stay a zombie with open pipes.
     """
     ending = spawn(_end(process, grace), name=f"end process {process.pid}")
-    if await _awaited(ending):
+    if await outlast(ending):
+        if ending.cancelled():  # the loop itself ends, and nobody comes again: no time to ask, but for the whole group
+            _signal_group(process, ask=False)
         raise asyncio.CancelledError
     ending.result()
 
@@ -140,9 +131,29 @@ async def _kill(process: asyncio.subprocess.Process, *, ask: bool) -> None:
         if process.returncode is None and not ask:  # a program without a window cannot be asked there
             await asyncio.to_thread(_taskkill, process.pid)
         return
-    # The group's id stays taken while one of it lives, so this cannot hit a stranger.
+    _signal_group(process, ask=ask)
+
+
+def _signal_group(process: asyncio.subprocess.Process, *, ask: bool) -> None:
+    """Signal what is left of the group, and never a stranger's.
+
+    A group's id stays taken while one of it lives. When the program has been waited for and a process has its number,
+    the group was empty before, and the number has been given again.
+    """
+    if sys.platform == "win32" or (process.returncode is not None and _is_taken(process.pid)):
+        return
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGTERM if ask else signal.SIGKILL)
+
+
+def _is_taken(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _taskkill(pid: int) -> None:

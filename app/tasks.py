@@ -23,6 +23,17 @@ def spawn(coro: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
     return asyncio.get_running_loop().create_task(coro, name=name)
 
 
+async def outlast(task: asyncio.Task[Any]) -> bool:
+    """Wait for a task that is not to be given up; whether the caller was cancelled meanwhile."""
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            cancelled = True
+    return cancelled
+
+
 class TaskOwner:
     """Keeps tasks until they end, and ends them with itself.
 

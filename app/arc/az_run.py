@@ -38,7 +38,7 @@ from app.process_group import end_group, start_group
 from app.profiles.model import ArcCluster, Profile
 from app.records import Record
 from app.socket_owner import Verdict, owner_of_listener
-from app.tasks import spawn
+from app.tasks import outlast, spawn
 from app.text import clean
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class AzRun:
         limits: AzLimits,
     ) -> AzRun:  # fmt: skip
         path = use.az.path
-        folder = await asyncio.to_thread(RunFolder.make, path, profile.name, state=state)
+        folder = await RunFolder.make_aside(path, profile.name, state=state)
         process = None
         try:
             config = await asyncio.to_thread(SharedConfig)
@@ -166,13 +166,7 @@ class AzRun:
             return
         self._closing = True
         ending = spawn(self._end(), name=f"end az {self.process.pid}")
-        cancelled = False
-        while not ending.done():
-            try:
-                await asyncio.wait({ending})
-            except asyncio.CancelledError:
-                cancelled = True
-        if cancelled:
+        if await outlast(ending):
             raise asyncio.CancelledError
         ending.result()
 

@@ -23,6 +23,7 @@ from app.errors import JumpdeckError, ProfileError
 from app.files import private_dir, read_private, shown, write_private
 from app.folders import state_dir
 from app.records import Record
+from app.tasks import outlast, spawn
 from app.text import clean
 
 GRACE = 4.0
@@ -65,6 +66,16 @@ class RunFolder:
             folder.remove()
             raise
         return folder
+
+    @classmethod
+    async def make_aside(cls, program: Path, label: str = "", *, state: Path | None = None) -> RunFolder:
+        """As `make`, in a thread. Whoever is cancelled meanwhile is so once it has been removed again."""
+        making = spawn(asyncio.to_thread(cls.make, program, label, state=state), name="make a run folder")
+        if await outlast(making):
+            if not making.cancelled() and making.exception() is None:
+                making.result().remove()
+            raise asyncio.CancelledError
+        return making.result()
 
     def record(self, pid: int, program: Path, label: str = "") -> None:
         """Write down the process that was started. Raises ProfileError."""
