@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING
 from app.arc.az_account import AzAccount
 from app.arc.az_failures import of_end
 from app.arc.az_folders import Az
-from app.arc.az_shared import TURN_LIMIT, SharedConfig
+from app.arc.az_shared import TURN_LIMIT, SharedConfig, forget
 from app.arc.child_env import child_environment
 from app.arc.ports import HOST
-from app.arc.processes import MARK, end, group_of, image_of, marked, wait_gone
+from app.arc.processes import MARK, end, group_of, image_of, marked, program_name, wait_gone
 from app.arc.program import LAYER
 from app.arc.redaction import redacted
 from app.arc.run_records import GRACE, KILL_LIMIT, RunFolder
@@ -107,6 +107,7 @@ class AzRun:
         try:
             config = await asyncio.to_thread(SharedConfig)
             port = _two_ports()
+            await asyncio.to_thread(config.keep, folder.path, port)
             argv = [*use.az.argv, *_arguments(cluster, folder.path / "kubeconfig", port)]
             own = {**env, MARK: folder.name, **dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(folder.path))}
             process = await start_group(argv, env=own, cwd=folder.path, said=asyncio.subprocess.STDOUT)
@@ -135,11 +136,15 @@ class AzRun:
         """az's last line, redacted."""
         return next((line for line in reversed(self._lines) if line.strip()), "")
 
-    def put_back(self) -> None:
-        """Restore what az overwrote of the files that all az proxies share; the second time nothing is done."""
+    def put_back(self, *, cut_off: bool = False) -> None:
+        """Restore what az overwrote of the files that all az proxies share; the second time nothing is done.
+
+        `cut_off`: az has been ended before it was ready.
+        """
         config, self._config = self._config, None
         if config is not None:
-            config.put_back(self.port)
+            config.put_back(self.port, cut_off=cut_off)
+            forget(self.folder.path)
 
     async def check_listener(self) -> None:
         """Raise RouteError (JD-ARC-PORT) when what listens on the port was not started by our az."""
@@ -181,13 +186,13 @@ class AzRun:
                 task.cancel()
             if self._job is not None:
                 self._job.close()
-            self.put_back()
+            self.put_back(cut_off=True)
             await asyncio.to_thread(self.folder.remove)
 
     def _end_those_who_left(self) -> None:
         """az leaves its program behind when it alone is ended; one that left the group carries our mark. Blocks."""
         for process in marked().get(self.folder.name, ()):
-            if not _name_of(process.pid).startswith(_PROGRAM):
+            if not program_name(process.pid).startswith(_PROGRAM):
                 continue  # a browser that az has opened, or what a person started from it
             if end(process, ask=True) and not wait_gone(process, self.limits.grace):
                 end(process, ask=False)
@@ -256,13 +261,6 @@ def _two_ports() -> int:
                 if not {port, port - 1} & {47010, 47011}:
                     return port
     raise OSError(98, "no two free ports next to each other")
-
-
-def _name_of(pid: int) -> str:
-    """What a process calls itself, at most 15 bytes (proc(5), comm); a script's is the script's name."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").strip()
-    return ""
 
 
 def _is_program(who: str) -> bool:
