@@ -1,4 +1,7 @@
-"""Whatever a tunnel is doing when nobody wants it any more: its program ends with it, and nothing is left."""
+"""Whatever a tunnel is doing when nobody wants it any more: its program ends with it, and nothing is left.
+
+And when its program has gone, whoever takes its port gets nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,17 @@ import pytest
 
 from app.arc.child_env import child_environment
 from app.arc.clocks import Clock
+from app.arc.control import Control
 from app.arc.credential import RelayCredential
-from app.arc.native import NativeTunnel, Source
+from app.arc.native import NativeTunnel, Source, with_token
 from app.arc.preflight import ArcFacts
 from app.arc.process import ArcProcess
 from app.arc.run_records import RunFolder
 from app.asking import Asker
-from app.errors import JumpdeckError
+from app.errors import JumpdeckError, RouteError
 from app.identity.attending import attend, attending
 from app.routes.arc import ArcConnection
+from app.secrets import Secret
 from app.socket_owner import PeerOwner, Verdict
 from tests.arc_programs import stand_in
 
@@ -94,3 +99,39 @@ async def test_nobody_is_asked_to_mend_a_tunnel_that_stands(tmp_path: Path) -> N
     await tunnel.renew()
     assert asked == [None] and attending() is person
     await tunnel.aclose()
+
+
+async def test_a_stranger_that_takes_the_port_before_we_have_connected_gets_nothing() -> None:
+    """The first look still sees the program, the second one does not."""
+    got: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    looks: list[int] = []
+
+    async def stranger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        got.set_result(await reader.read())
+        writer.close()
+
+    async def check(port: int) -> None:
+        looks.append(port)
+        if len(looks) > 1:
+            raise RouteError("Another program listens", code="JD-ARC-PORT")
+
+    server = await asyncio.start_server(stranger, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    control = Control(port, 1, check, "id")
+    offer = RelayCredential(b"kubeconfig", "r", "h", Secret("sesame"), 1e10)
+    try:
+        async with asyncio.timeout(LIMIT):
+            with pytest.raises(RouteError) as caught:
+                await control.register(ARC, offer)
+            assert caught.value.code == "JD-ARC-PORT" and looks == [port, port]
+            assert await got == b""
+    finally:
+        await control.aclose()
+        server.close()
+        await server.wait_closed()
+
+
+@pytest.mark.parametrize("user", ["'text'", "[a]", "{token: old}", ""])
+def test_a_kubeconfig_of_an_odd_shape_takes_the_token_all_the_same(user: str) -> None:
+    made = with_token(f"users:\n- name: x\n  user: {user}\n".encode(), Secret("sesame"))
+    assert b"token: sesame" in made

@@ -72,6 +72,23 @@ def test_one_that_others_may_change_is_not_run(tmp_path: Path) -> None:
     assert "others may write" in caught.value.detail
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX mode bits")
+def test_one_that_others_may_put_another_in_place_of_is_not_run(tmp_path: Path) -> None:
+    """By a link in a folder of theirs, or by another folder in place of ours."""
+    path = put(tmp_path / "above" / "bin", this_platform().file_name(NEWEST))
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / path.name).symlink_to(path)
+    assert find_program(theirs / path.name) is not None
+    for folder, named in ((theirs, theirs / path.name), (tmp_path / "above", path)):
+        folder.chmod(0o777)
+        with pytest.raises(RouteError, match="cannot be used") as caught:
+            find_program(named)
+        assert f"{folder.name} is not safe, others may write" in caught.value.detail
+        folder.chmod(0o1777)  # sticky: what is ours stays ours
+        assert find_program(named) is not None
+
+
 @pytest.mark.parametrize("what", ["missing", "folder", "not for running"])
 def test_a_setting_that_leads_nowhere_is_told_and_nothing_else_is_taken(tmp_path: Path, what: str) -> None:
     put(tmp_path / "home" / ".clientproxy", this_platform().file_name(NEWEST))
