@@ -181,7 +181,9 @@ async def test_the_sessions_of_a_console_ask_on_the_ground_that_they_share(tmp_p
         assert sessions.open_names == ()
 
 
-@pytest.mark.parametrize("end", [10**400, 1e300, float("nan"), float("inf"), -1e300, True, "soon", None, 0], ids=lambda end: str(end)[:9])
+@pytest.mark.parametrize(
+    "end", [10**400, 1e300, float("nan"), float("inf"), -1e300, True, "soon", None, 0], ids=lambda end: str(end)[:9]
+)
 def test_an_end_that_no_calendar_knows_is_none(end: object) -> None:
     for claims in (PERSON, BOUND, LONG_LIVED, {"iss": "x"}):
         who = of_token(Secret(jwt({**claims, "exp": end})), expires_at=1e9)
