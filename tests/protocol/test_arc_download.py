@@ -189,8 +189,9 @@ LINK, SYMLINK = tarfile.LNKTYPE, tarfile.SYMTYPE
     (("p/arcProxy", b"", tarfile.FIFOTYPE),),
     (("p", "/tmp", SYMLINK), file("p/arcProxy")),
     (*((f"d{number}", b"", tarfile.DIRTYPE) for number in range(9)), file("p/arcProxy")),
+    (("p", b"", tarfile.GNUTYPE_LONGNAME),) * 2000,
 ], ids=["none", "flat", "deep", "up", "absolute", "two", "other", "backslash", "symlink", "link", "pipe", "folder-link",
-        "many"])  # fmt: skip
+        "many", "nested"])  # fmt: skip
 def test_an_archive_with_anything_unexpected_installs_nothing(tmp_path: Path, members: tuple[Member, ...]) -> None:
     folder = tmp_path / "in"
     folder.mkdir()

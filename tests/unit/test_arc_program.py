@@ -125,6 +125,8 @@ BLOB = "QUJD" * 40
      "url=wss://r.test/$hc/n?sb-hc-action=connect&sb-hc-token=***&x=1"),
     ('{"accessToken":"a\\"bc","serverId":"6256"}', '{"accessToken":***,"serverId":"6256"}'),
     ("token: SharedAccessSignature sr=http%3a%2f%2fr&sig=x%3d&se=1&skn=k", "token: ***"),
+    (r'msg="{\"accessToken\":\"0.AXoA\",\"kid\":\"k\"}"', r'msg="{\"accessToken\":***,\"kid\":\"k\"}"'),
+    ("Bearer: abcDEF123456", "Bearer: ***"),
     ("client_secret=s3cr3t other=1", "client_secret=*** other=1"),
     ("proxy http://me:pass@proxy.test:3128", "proxy http://me:***@proxy.test:3128"),
     (f"value={BLOB}", "***"),
