@@ -104,7 +104,13 @@ async def end_group(process: asyncio.subprocess.Process, *, grace: float = 0.0) 
     With `grace` it is asked first and has so many seconds. Whoever is cancelled meanwhile is so after the end: a
     process that nobody waits for would stay a zombie with open pipes.
     """
-    await to_its_end(spawn(_end(process, grace), name=f"end process {process.pid}"))
+    ending = spawn(_end(process, grace), name=f"end process {process.pid}")
+    try:
+        await to_its_end(ending)
+    except asyncio.CancelledError:
+        if ending.cancelled():  # the loop itself ends, and nobody comes again: no time to ask, but for the whole group
+            _signal_group(process, ask=False)
+        raise
 
 
 def how_ended(code: int) -> str:
@@ -146,9 +152,29 @@ async def _kill(process: asyncio.subprocess.Process, *, ask: bool) -> None:
         if process.returncode is None and not ask:  # a program without a window cannot be asked there
             await asyncio.to_thread(_taskkill, process.pid)
         return
-    # The group's id stays taken while one of it lives, so this cannot hit a stranger.
+    _signal_group(process, ask=ask)
+
+
+def _signal_group(process: asyncio.subprocess.Process, *, ask: bool) -> None:
+    """Signal what is left of the group, and never a stranger's.
+
+    A group's id stays taken while one of it lives. When the program has been waited for and a process has its number,
+    the group was empty before, and the number has been given again.
+    """
+    if sys.platform == "win32" or (process.returncode is not None and _is_taken(process.pid)):
+        return
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGTERM if ask else signal.SIGKILL)
+
+
+def _is_taken(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _taskkill(pid: int) -> None:

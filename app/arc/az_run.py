@@ -11,7 +11,6 @@ header of each request, over TLS to the program, as kubectl would.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
 from collections.abc import Mapping
@@ -20,12 +19,12 @@ from pathlib import Path
 from app.arc.az_account import AzAccount
 from app.arc.az_failures import of_end
 from app.arc.az_folders import Az
-from app.arc.az_shared import TURN_LIMIT, SharedConfig
+from app.arc.az_shared import TURN_LIMIT, SharedConfig, forget
 from app.arc.child_env import child_environment
 from app.arc.last_lines import LastLines
 from app.arc.listeners import check_listener
 from app.arc.ports import free_neighbours
-from app.arc.processes import MARK, end, marked, wait_gone
+from app.arc.processes import MARK, end, marked, program_name, wait_gone
 from app.arc.program import LAYER
 from app.arc.run_records import GRACE, RunFolder
 from app.arc.windows_job import Job, job_of
@@ -91,11 +90,12 @@ class AzRun:
         limits: AzLimits,
     ) -> AzRun:  # fmt: skip
         path = use.az.path
-        folder = await asyncio.to_thread(RunFolder.make, path, profile.name, state=state)
+        folder = await RunFolder.make_aside(path, profile.name, state=state)
         process = None
         try:
             config = await asyncio.to_thread(SharedConfig)
             port = free_neighbours()
+            await asyncio.to_thread(config.keep, folder.path, port)
             argv = [*use.az.argv, *_arguments(cluster, folder.path / "kubeconfig", port)]
             own = {**env, MARK: folder.name, **dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(folder.path))}
             process = await start_group(argv, env=own, cwd=folder.path, said=asyncio.subprocess.STDOUT)
@@ -124,11 +124,15 @@ class AzRun:
         """az's last line, redacted."""
         return self._said.last
 
-    def put_back(self) -> None:
-        """Restore what az overwrote of the files that all az proxies share; the second time nothing is done."""
+    def put_back(self, *, cut_off: bool = False) -> None:
+        """Restore what az overwrote of the files that all az proxies share; the second time nothing is done.
+
+        `cut_off`: az has been ended before it was ready.
+        """
         config, self._config = self._config, None
         if config is not None:
-            config.put_back(self.port)
+            config.put_back(self.port, cut_off=cut_off)
+            forget(self.folder.path)
 
     async def check_listener(self) -> None:
         """Raise RouteError (JD-ARC-PORT) when what listens on the port was not started by our az."""
@@ -152,13 +156,13 @@ class AzRun:
             self._watcher.cancel()
             if self._job is not None:
                 self._job.close()
-            self.put_back()
+            self.put_back(cut_off=True)
             await asyncio.to_thread(self.folder.remove)
 
     def _end_those_who_left(self) -> None:
         """az leaves its program behind when it alone is ended; one that left the group carries our mark. Blocks."""
         for process in marked().get(self.folder.name, ()):
-            if not _name_of(process.pid).startswith(_PROGRAM):
+            if not program_name(process.pid).startswith(_PROGRAM):
                 continue  # a browser that az has opened, or what a person started from it
             if end(process, ask=True) and not wait_gone(process, self.limits.grace):
                 end(process, ask=False)
@@ -194,10 +198,3 @@ def environment(proxy: str | None, ca_file: Path | None) -> dict[str, str]:
         "AZURE_CORE_NO_COLOR": "true", "AZURE_CORE_COLLECT_TELEMETRY": "false",
         "AZURE_EXTENSION_USE_DYNAMIC_INSTALL": "no", "AZURE_CORE_DISABLE_CONFIRM_PROMPT": "true",
     }  # fmt: skip
-
-
-def _name_of(pid: int) -> str:
-    """What a process calls itself, at most 15 bytes (proc(5), comm); a script's is the script's name."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").strip()
-    return ""

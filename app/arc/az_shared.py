@@ -1,13 +1,16 @@
 """What all az proxies of one user share, so that one start at a time is right: ~/.clientproxy/config.yml, the ports.
 
 az deletes and rewrites that file at every start and nobody reads it afterwards: the vendor's program reads it once. So
-the contents that were there come back when ours has started, unless somebody else has written it meanwhile.
+the contents that were there come back when ours has started, unless somebody else has written it meanwhile; when we are
+killed before, the next start brings them back (`run_records`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import json
 import os
 import stat
 import time
@@ -16,8 +19,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from app.arc.program import LAYER
-from app.errors import ProfileError, Recovery, RouteError
-from app.files import open_lock, try_lock
+from app.errors import JumpdeckError, ProfileError, Recovery, RouteError
+from app.files import open_lock, read_private, try_lock, write_private
 from app.folders import state_dir
 from app.restricted_yaml import load_yaml
 
@@ -27,6 +30,7 @@ _PAUSE = 0.1
 """Seconds between two looks at the lock: neither system tells when it is free."""
 _CONFIG_LIMIT = 64 << 10
 """Bytes of the shared configuration; az's has 200."""
+_KEPT = "shared.json"
 
 
 @asynccontextmanager
@@ -56,7 +60,7 @@ def program_is_here(home: Path | None = None) -> bool:
 
 
 class SharedConfig:
-    """The file that az overwrites, as it was before. Its methods block for a moment and never raise."""
+    """The file that az overwrites, as it was before. Its methods block for a moment; only `keep` raises."""
 
     def __init__(self, home: Path | None = None) -> None:
         self._path = (home or Path.home()) / ".clientproxy" / "config.yml"
@@ -66,10 +70,24 @@ class SharedConfig:
         with contextlib.suppress(OSError):
             self._mode = stat.S_IMODE(os.lstat(self._path).st_mode)
 
-    def put_back(self, port: int) -> bool:
-        """Restore it if it is what our az wrote, whose port for the API is `port`; whether that was done."""
+    def keep(self, folder: Path, port: int) -> None:
+        """Write it down in the folder of the run whose az takes `port`: we may be killed. Raises ProfileError."""
+        before = None if self._before is None else base64.b64encode(self._before).decode()
+        told = {"path": str(self._path), "there": self._there, "before": before, "mode": self._mode, "port": port}
+        write_private(folder / _KEPT, json.dumps(told).encode())
+
+    def put_back(self, port: int, *, cut_off: bool = False) -> bool:
+        """Restore it if it is what our az wrote, whose port for the API is `port`; whether that was done.
+
+        `cut_off`: az has ended before it was done, perhaps between deleting the file and writing it.
+        """
+        if self._there and self._before is None:  # no small regular file: nothing to bring back
+            return False
         found = self._contents()
-        if found is None or _https_port(found) != port or (self._there and self._before is None):
+        ours = found is not None and _https_port(found) == port
+        if cut_off and not found and found != self._before:
+            ours = found is not None or not os.path.lexists(self._path)
+        if not ours:
             return False
         with contextlib.suppress(OSError):
             if self._before is None:
@@ -98,6 +116,25 @@ class SharedConfig:
                     data = file.read(_CONFIG_LIMIT + 1)
                 return data if len(data) <= _CONFIG_LIMIT else None
         return None
+
+
+def forget(folder: Path) -> None:
+    """What `keep` wrote down is not needed any more."""
+    with contextlib.suppress(OSError):
+        (folder / _KEPT).unlink()
+
+
+def put_back_kept(folder: Path) -> None:
+    """Restore what a run wrote down that could not do it itself: it was killed. Its az has ended. Never raises."""
+    with contextlib.suppress(JumpdeckError, ValueError, TypeError, KeyError, RecursionError):
+        told = json.loads(read_private(folder / _KEPT, limit=2 * _CONFIG_LIMIT, what="run record"))
+        path, before = Path(told["path"]), told["before"]
+        if path.name != "config.yml":
+            return
+        config = SharedConfig(path.parent.parent)
+        config._there, config._mode = bool(told["there"]), int(told["mode"]) & 0o777
+        config._before = None if before is None else base64.b64decode(before, validate=True)
+        config.put_back(int(told["port"]), cut_off=True)
 
 
 def _https_port(config: bytes) -> object:

@@ -1,8 +1,8 @@
 """The three calls by which the local proxy is told who we are and which relay to use (reference: azure-arc.md §2.4).
 
 Only to 127.0.0.1, never through a web proxy, each with a limit and its status checked. The program makes its own
-certificate when it starts, so TLS proves nothing here: whose process listens on the port does, and that is looked at
-before every call.
+certificate when it starts, so TLS proves nothing here: whose process listens on the port does. That is looked at before
+every connection, and again once it is made and nothing has been sent: who listened both times has it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import base64
 import json
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
@@ -22,6 +22,10 @@ from app.arc.redaction import redacted
 from app.errors import JumpdeckError, Recovery, RouteError
 from app.identity.pop import SERVER_APP
 from app.secrets import Secret
+
+if TYPE_CHECKING:
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
 
 CALL_LIMIT = 15.0
 """Seconds for one call: it stays on this computer, but taking an identity may make the program ask Entra for keys."""
@@ -91,7 +95,6 @@ class Control:
     ) -> dict[str, Any]:  # fmt: skip
         """One call and its JSON object; empty when none is wanted (`answers`)."""
         what = f"{method} {path.partition('?')[0].rpartition('/connectedClusters/')[2] or path}"
-        await self._check(port)
         url = f"{'https' if port == self._https else 'http'}://{HOST}:{port}{path}"
         try:
             async with self._opened().request(
@@ -113,10 +116,32 @@ class Control:
             trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
             # Neither cookies nor environment: HTTPS_PROXY must not carry these calls away from this computer.
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=trust, force_close=True), cookie_jar=aiohttp.DummyCookieJar(),
+                connector=_Checked(self._check, ssl=trust, force_close=True), cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
             )  # fmt: skip
         return self._session
+
+
+class _Checked(aiohttp.TCPConnector):
+    """Connections to the program alone: one whose port a stranger has taken meanwhile carries nothing."""
+
+    def __init__(self, check: Callable[[int], Awaitable[None]], **options: Any) -> None:
+        super().__init__(**options)
+        self._checked = check
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:  # fmt: skip
+        """As its base does."""
+        port = req.url.port or 0
+        await self._checked(port)
+        connection = await super().connect(req, traces, timeout)
+        try:
+            await self._checked(port)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

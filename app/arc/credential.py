@@ -36,6 +36,8 @@ KUBECONFIG_LIMIT = 1 << 20
 TOKEN_LIMIT = 8 << 10
 """Characters of the relay's token; one has three hundred."""
 
+_END_OF_TIME = 253_402_300_800
+"""The year 10000, in POSIX seconds: beyond it no calendar of Python's goes."""
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _CONNECTION = re.compile(r"[A-Za-z0-9][\w./~-]{0,1023}", re.ASCII)
 
@@ -161,7 +163,7 @@ def read(body: dict[str, Any], what: str, correlation_id: str = "") -> RelayCred
         raise bad_shape(what, "its hybridConnectionName is none")
     if not token or len(token) > TOKEN_LIMIT or not token.isascii() or not token.isprintable():
         raise bad_shape(what, "its relay's token is none")
-    if ends is None or ends <= 0:
+    if ends is None or not 0 < ends < _END_OF_TIME:
         raise bad_shape(what, "it does not say when the relay's token ends (expirationTime, in seconds)")
     if ends <= time.time():
         raise bad_shape(what, "the relay's token has ended already: check this computer's clock")

@@ -15,7 +15,7 @@ from app.arc.credential import RelayCredential
 from app.arc.ports import HOST
 from app.arc.program import LAYER
 from app.errors import JumpdeckError, Recovery, RouteError
-from app.identity.attending import attend
+from app.identity.attending import attend, attending
 from app.identity.identity import AccessToken
 from app.records import Record, replace
 from app.restricted_yaml import load_yaml
@@ -134,8 +134,14 @@ class NativeTunnel:
 
     async def renew(self) -> None:
         """Register anew now, on the same ports: that may mend what is wrong with the relay. Raises JumpdeckError."""
-        if self._relay is not None and not self._closed:
+        if self._relay is None or self._closed:
+            return
+        asker = attending()
+        attend(None)  # of the tunnel that stands, nobody is asked: the next try to open one asks
+        try:
             await self._relay.renew_now()
+        finally:
+            attend(asker)
 
     # -- as a Tunnel ---------------------------------------------------------------------------------------------------
 
@@ -158,9 +164,13 @@ class NativeTunnel:
             return
         self._closed = True
         self._lose(RouteError("The tunnel was closed", code="JD-ARC-CLOSED", layer=LAYER))
-        await self._owner.aclose()
-        await self._control.aclose()
-        await self._process.aclose()
+        try:  # whoever is cancelled at any point has ended the program all the same
+            await self._owner.aclose()
+        finally:
+            try:
+                await self._control.aclose()
+            finally:
+                await self._process.aclose()
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -243,7 +253,8 @@ def with_token(kubeconfig: bytes, token: Secret) -> bytes:
     if not isinstance(first, dict):
         raise RouteError("Azure's kubeconfig has no user", "there is no place for the token",
                          "Ask whoever runs the cluster.", code="JD-ARC-KUBECONFIG", layer=LAYER)  # fmt: skip
-    first["user"] = {**(first.get("user") or {}), "token": token.reveal()}
+    user = first.get("user")
+    first["user"] = {**(user if isinstance(user, dict) else {}), "token": token.reveal()}
     return yaml.safe_dump(found, sort_keys=False).encode()
 
 

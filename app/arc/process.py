@@ -106,7 +106,7 @@ class ArcProcess:
         cls, program: Program, config: Mapping[str, Any], env: Mapping[str, str], label: str, state: Path | None,
         debug: bool, tie: bool,
     ) -> ArcProcess:  # fmt: skip
-        folder = await asyncio.to_thread(RunFolder.make, program.path, label, state=state)
+        folder = await RunFolder.make_aside(program.path, label, state=state)
         process = None
         try:
             with PortPair() as ports:

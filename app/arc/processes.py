@@ -148,6 +148,20 @@ def image_of(pid: int) -> str:
     return ""
 
 
+def program_name(pid: int) -> str:
+    """What a process calls itself, at most 15 bytes (proc(5), comm); a script's is the script's name. Linux only."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").strip()
+    return ""
+
+
+def session_of(pid: int) -> int | None:
+    """The session that a process belongs to, by its leader's number; None when it is not shown. Linux only."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int(_stat(pid)[3])
+    return None
+
+
 def group_of(pid: int) -> tuple[int, ...]:
     """`pid` and the processes of its group (Linux); only `pid` elsewhere. Blocks."""
     found = {pid}

@@ -29,7 +29,6 @@ OLDEST = "1.3.022011"
 _MACHINES = (("arm64", "arm64"), ("aarch64", "arm64"), ("64", "amd64"), ("86", "386"))
 """Ends of a machine's name, lower case, and the vendor's word; the first that fits wins (az's rule)."""
 _NAME = re.compile(r"arcProxy_(?P<os>linux|darwin|windows)_(?P<arch>amd64|arm64|386)_(?P<version>\d+(?:_\d+){1,3})")
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class Platform(Record):
@@ -157,11 +156,24 @@ def _wrong(path: Path) -> str:
             from app.windows_acl import path_complaint
 
             return path_complaint(path) or ""
-        folder = os.stat(path.resolve().parent)
         me = os.getuid()
-        wrong = complaint(found.st_uid, found.st_mode, me)
-        if wrong is None and (wrong := complaint(folder.st_uid, folder.st_mode, me)):
-            wrong = f"its folder is not safe, {wrong}"
-        return wrong or ""
+        return complaint(found.st_uid, found.st_mode, me) or _wrong_above(path, me)
     except (OSError, ValueError) as error:
         return clean(getattr(error, "strerror", None) or str(error))
+
+
+def _wrong_above(path: Path, me: int) -> str:
+    """Why the folders of a file are not safe, those of a link and of its target; empty when they are.
+
+    Whoever may write to a folder can put another file, link or folder there between our look and the start. Above the
+    nearest, groups are let be: system folders belong to some.
+    """
+    for place in dict.fromkeys((path.absolute(), path.resolve())):
+        for folder in place.parents:
+            found = os.stat(folder)
+            wrong = complaint(found.st_uid, found.st_mode, me) if folder == place.parent else None
+            if wrong is None and found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+                wrong = "others may write to it"
+            if wrong:
+                return f"its folder {shown(folder)} is not safe, {wrong}"
+    return ""

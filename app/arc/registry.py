@@ -38,7 +38,7 @@ MAX_REDIRECTS = 3
 _CHUNK = 256 << 10
 _ACCEPT = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})", re.ASCII)
 
 
 class Layer(Record):
@@ -100,7 +100,7 @@ class Registry:
             found = json.loads(body)
             layers = found["layers"]
             layer = Layer(str(layers[0]["digest"]), int(layers[0]["size"]))
-        except (ValueError, RecursionError, KeyError, IndexError, TypeError) as error:
+        except (ValueError, RecursionError, KeyError, IndexError, TypeError, OverflowError) as error:
             raise self._odd(what, "what answers is no manifest") from error
         if len(layers) != 1:
             raise self._odd(what, f"it has {len(layers)} files where one is expected")
@@ -141,7 +141,10 @@ class Registry:
             if response.status not in (301, 302, 303, 307, 308):
                 return response
             response.close()
-            url = urljoin(url, response.headers.get("Location", ""))
+            try:
+                url = urljoin(url, response.headers.get("Location", ""))
+            except ValueError as error:
+                raise self._odd(self.host, "it redirects to what is no address") from error
         raise self._odd(self.host, f"more than {MAX_REDIRECTS} redirects")
 
     async def _pieces(self, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:

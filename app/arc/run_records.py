@@ -17,13 +17,26 @@ import sys
 import time
 from pathlib import Path
 
-from app.arc.processes import Known, end, image_of, known, lives, marked, may_live, place, wait_gone
+from app.arc.processes import (
+    Known,
+    end,
+    image_of,
+    known,
+    lives,
+    marked,
+    may_live,
+    place,
+    program_name,
+    session_of,
+    wait_gone,
+)
 from app.arc.program import LAYER
 from app.errors import JumpdeckError, ProfileError
 from app.files import private_dir, read_private, shown, write_private
 from app.folders import state_dir
 from app.process_group import KILL_LIMIT
 from app.records import Record
+from app.tasks import spawn, to_its_end
 from app.text import clean
 
 GRACE = 4.0
@@ -31,6 +44,10 @@ GRACE = 4.0
 _RECORD = "run.json"
 _RECORD_LIMIT = 16 << 10
 _PREFIX = "arc-"
+_PROGRAM = "arcProxy"
+"""How the name of the vendor's program begins."""
+_COMM = 15
+"""Bytes of a program's name that the kernel keeps (proc(5), comm)."""
 _UNTOLD_LIMIT = 3600.0
 """Seconds after which a folder without a record is nobody's: it is written within milliseconds."""
 
@@ -65,6 +82,17 @@ class RunFolder:
             raise
         return folder
 
+    @classmethod
+    async def make_aside(cls, program: Path, label: str = "", *, state: Path | None = None) -> RunFolder:
+        """As `make`, in a thread. Whoever is cancelled meanwhile is so once it has been removed again."""
+        making = spawn(asyncio.to_thread(cls.make, program, label, state=state), name="make a run folder")
+        try:
+            return await to_its_end(making)
+        except asyncio.CancelledError:
+            if not making.cancelled() and making.exception() is None:
+                making.result().remove()
+            raise
+
     def record(self, pid: int, program: Path, label: str = "") -> None:
         """Write down the process that was started. Raises ProfileError."""
         self._write(program, label, known(pid))
@@ -92,6 +120,8 @@ class Orphan(Record):
     """The profile that it was started for."""
     processes: tuple[Known, ...]
     """The program first."""
+    root: int = 0
+    """The number of the process that leads, or led, their session."""
 
     @property
     def pid(self) -> int:
@@ -106,8 +136,8 @@ class Orphan(Record):
 def find_orphans(*, state: Path | None = None) -> tuple[Orphan, ...]:
     """Programs of ours whose owner has ended. Blocks for some milliseconds.
 
-    Folders of runs whose owner and program have both ended are removed. Nothing is taken for ours by its name: it must
-    have the recorded number and start time, or the run's random name in its environment.
+    Folders of runs whose owner and program have both ended are removed. Nothing is taken for ours by its name alone: it
+    must have the recorded number and start time, or the run's random name in its environment.
     """
     try:
         folders = sorted(path for path in _runs(state).iterdir() if path.name.startswith(_PREFIX))
@@ -125,12 +155,14 @@ def find_orphans(*, state: Path | None = None) -> tuple[Orphan, ...]:
         if run.place != here or may_live(run.owner):
             continue
         first = run.process
+        carrying = by_mark.get(path.name, [])
+        root = _root(first, carrying)
         living = [first] if first is not None and lives(first) and _is_program(first, run.program) else []
-        living += [process for process in by_mark.get(path.name, ()) if process not in living]
+        living += [process for process in carrying if process not in living and _belongs(process, root, run.program)]
         if living:
-            found.append(Orphan(path, run.program, run.label, tuple(living)))
+            found.append(Orphan(path, run.program, run.label, tuple(living), root))
         else:
-            RunFolder(path).remove()
+            _remove(path)
     return tuple(found)
 
 
@@ -149,13 +181,38 @@ def _end(orphan: Orphan, grace: float) -> None:
             end(process, ask=False)
     # A child that was born meanwhile carries the mark, too.
     for process in marked().get(orphan.folder.name, ()):
-        end(process, ask=False)
+        if _belongs(process, orphan.root, orphan.program):
+            end(process, ask=False)
     if left := [process.pid for process in asked if not wait_gone(process, KILL_LIMIT)]:
         raise JumpdeckError(
             "A program of an earlier run does not end", f"{orphan}: process {', '.join(map(str, left))}",
             "End it by hand, or restart the computer.", code="JD-ARC-ORPHAN", layer=LAYER,
         )  # fmt: skip
-    RunFolder(orphan.folder).remove()
+    _remove(orphan.folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove the folder of a run that has ended, once what it borrowed has come back."""
+    from app.arc.az_shared import put_back_kept
+
+    put_back_kept(folder)
+    RunFolder(folder).remove()
+
+
+def _root(first: Known | None, carrying: list[Known]) -> int:
+    """The number of the process that leads a run's session; the oldest that carries its mark when none is recorded."""
+    if first is not None:
+        return first.pid
+    return min(carrying, key=lambda process: (len(process.started), process.started)).pid if carrying else 0
+
+
+def _belongs(process: Known, root: int, program: Path) -> bool:
+    """Whether a process that carries a run's mark is the run's own, and no browser that az has opened for a person.
+
+    What is opened for a person gets a session of its own. A program that left the session is known by its name.
+    """
+    name = program_name(process.pid)
+    return session_of(process.pid) == root or name.startswith(_PROGRAM) or name == program.name[:_COMM]
 
 
 def _is_program(process: Known, program: Path) -> bool:

@@ -18,6 +18,8 @@ UNPACKED_LIMIT = 512 << 20
 MAX_FILES = 8
 _TEXTS = ("LICENSE.txt", "ThirdPartyNotice.txt")
 _CHUNK = 1 << 20
+_BROKEN = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, OverflowError, RecursionError)
+"""What the standard library raises for archives that are none, or are made to confuse it."""
 _FLAGS = (
     os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     | getattr(os, "O_CLOEXEC", 0)
@@ -51,7 +53,7 @@ def unpack(archive: Path, target: Path, *, limit: int = UNPACKED_LIMIT) -> None:
             try:
                 with tarfile.open(fileobj=bounded, mode="r|") as tar:  # type: ignore[call-overload]  # it only reads
                     _take(tar, target, made)
-            except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
+            except _BROKEN as error:
                 raise _bad(prose(str(error), 200)) from error
         if target not in made:
             raise _bad("there is no program in it")

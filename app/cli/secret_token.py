@@ -56,8 +56,10 @@ def _claims(value: str) -> dict[str, object] | None:
 def _check_end(claims: dict[str, object]) -> None:
     import time
 
-    end = claims.get("exp")
-    if isinstance(end, int | float) and end <= time.time():
+    from app.identity.claims import ends_at
+
+    end = ends_at(claims)
+    if end is not None and end <= time.time():
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(end))
         raise _no_token(f"it has ended ({when})", title="The token has ended")
 

@@ -173,8 +173,13 @@ def _azure(
     lines = [f"# {comment}"] if comment else []
     if who is not None and who.name and who.object_id:
         lines.append(f"# for {who.name}")
-    lines += [f'az role assignment create {_assignee(who)} --role "{role}" --scope "{scope}"' for scope in scopes]
+    lines += [f'az role assignment create {_assignee(who)} --role "{role}" --scope {_word(scope)}' for scope in scopes]
     return Grant("azure", f"Azure: {what}", "\n".join(lines), instead)
+
+
+def _word(text: str) -> str:
+    """One word for a shell, whatever stands in it: a profile may be another's, and an administrator pastes this."""
+    return f'"{text}"' if re.fullmatch(r"[\w/.() -]+", text, re.ASCII) else shlex.quote(text)
 
 
 _PRINCIPALS = {SubjectKind.PERSON: "User", SubjectKind.GROUP: "Group", SubjectKind.APPLICATION: "ServicePrincipal"}
@@ -185,7 +190,7 @@ def _assignee(who: Subject | None) -> str:
     if who is None or who.kind not in _PRINCIPALS:
         return "--assignee WHO-SIGNS-IN"
     if who.object_id:
-        return f"--assignee-object-id {who.object_id} --assignee-principal-type {_PRINCIPALS[who.kind]}"
+        return f"--assignee-object-id {shlex.quote(who.object_id)} --assignee-principal-type {_PRINCIPALS[who.kind]}"
     return f"--assignee {shlex.quote(who.name)}"
 
 

@@ -76,8 +76,9 @@ def rewrite(path: Path, access: Access) -> None:
     config = json.loads(path.read_bytes())
     assert access.ca is not None, "the caller looks"
     config["clusters"][0]["cluster"]["certificate-authority-data"] = base64.b64encode(access.ca).decode()
-    fresh = _write(path.with_name("config.new"), config)
-    os.replace(fresh, path)
+    fresh = path.with_name("config.new")
+    fresh.unlink(missing_ok=True)  # of a time when the disk was full
+    os.replace(_write(fresh, config), path)
 
 
 def describe(access: Access, name: str, namespace: str, address: str, *, port: int | None = None) -> dict[str, Any]:

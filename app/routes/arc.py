@@ -137,8 +137,10 @@ class ArcConnection:
 
     async def aclose(self) -> None:
         """End the program."""
-        await self._owner.aclose()
-        await self.tunnel.aclose()
+        try:
+            await self._owner.aclose()
+        finally:
+            await self.tunnel.aclose()
 
     async def _wait(self) -> JumpdeckError:
         self._lost = await self.tunnel.wait_lost()

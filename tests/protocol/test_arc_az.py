@@ -180,12 +180,7 @@ async def test_an_az_that_never_gets_ready_is_ended(az: Az) -> None:
     error = await failure(SHORT)
     assert (error.code, error.recovery) == ("JD-ARC-AZ-TIMEOUT", Recovery.TRANSIENT)
     assert "az has written no kubeconfig" in error.detail
-    nothing_left_but_config(az)
-
-
-def nothing_left_but_config(az: Az) -> None:
-    """As `nothing_left`; az may have been ended while it was writing its configuration."""
-    assert processes_with(f"HOME={az.home}") == [] and list((az.state / "run").glob("arc-*")) == []
+    nothing_left(az)
 
 
 async def test_only_the_ca_of_the_kubeconfig_is_trusted(az: Az) -> None:
@@ -201,7 +196,7 @@ async def test_only_the_ca_of_the_kubeconfig_is_trusted(az: Az) -> None:
     assert (await failure()).code == "JD-ARC-AZ-KUBECONFIG"
     az.does(kubeconfig=az.kubeconfig(right, ca=Authority("another").pem))
     assert (await failure(SHORT)).code == "JD-ARC-AZ-TIMEOUT"
-    nothing_left_but_config(az)
+    nothing_left(az)
 
 
 async def test_starts_come_one_after_the_other(az: Az) -> None:
@@ -273,3 +268,39 @@ def test_the_shared_configuration_comes_back_only_over_azs_own(az: Az) -> None:
     path.unlink()
     path.write_bytes(ours)
     assert not kept.put_back(40001) and path.read_bytes() == ours
+
+
+def test_the_shared_configuration_comes_back_when_az_is_ended_before_it_has_written_its_own(az: Az) -> None:
+    path = az.shared / "config.yml"
+    kept = SharedConfig()
+    path.unlink()
+    assert not kept.put_back(40001) and kept.put_back(40001, cut_off=True) and path.read_bytes() == MINE
+    path.write_bytes(b"")
+    assert not kept.put_back(40001) and kept.put_back(40001, cut_off=True) and path.read_bytes() == MINE
+    path.write_bytes(b"server:\n  httpsPort: 40003\n")
+    assert not kept.put_back(40001, cut_off=True)  # another az's
+    path.unlink()
+    path.mkdir()
+    assert not kept.put_back(40001, cut_off=True) and path.is_dir()
+
+
+async def test_what_az_overwrote_comes_back_at_the_next_start_when_we_are_killed(az: Az) -> None:
+    az.does(hangs=True)
+    os.mkfifo(az.bin / "child")
+    opening = asyncio.ensure_future(start())
+    await asyncio.to_thread((az.bin / "child").read_text)  # az has overwritten it
+    (folder,) = (az.state / "run").glob("arc-*")
+    path = az.shared / "config.yml"
+    written, record = path.read_bytes(), folder / "run.json"
+    left = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    opening.cancel()
+    await asyncio.wait({opening}, timeout=LIMIT)
+    folder.mkdir(mode=0o700)  # as a killed one leaves it
+    for name, data in left.items():
+        (folder / name).write_bytes(data)
+        (folder / name).chmod(0o600)
+    record.write_text(record.read_text().replace(f'"owner": [{os.getpid()}, "', '"owner": [1, "another '))
+    path.write_bytes(written)
+    assert written != MINE and find_orphans() == ()
+    nothing_left(az)
+    assert path.read_bytes() == MINE

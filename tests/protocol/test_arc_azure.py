@@ -151,6 +151,7 @@ async def test_refusals_say_what_is_missing(
     (answer(token="sentinel\r\nX: y"), "token is none"),
     (answer(expirationTime="soon"), "expirationTime"),
     (answer(expirationTime=True), "expirationTime"),
+    (answer(expirationTime=10**400), "expirationTime"),
     (answer(-5), "has ended already"),
 ])  # fmt: skip
 def test_malformed_answers_are_refused_without_a_word_of_them(reply: dict[str, Any], said: str) -> None:

@@ -189,8 +189,9 @@ LINK, SYMLINK = tarfile.LNKTYPE, tarfile.SYMTYPE
     (("p/arcProxy", b"", tarfile.FIFOTYPE),),
     (("p", "/tmp", SYMLINK), file("p/arcProxy")),
     (*((f"d{number}", b"", tarfile.DIRTYPE) for number in range(9)), file("p/arcProxy")),
+    (("p", b"", tarfile.GNUTYPE_LONGNAME),) * 2000,
 ], ids=["none", "flat", "deep", "up", "absolute", "two", "other", "backslash", "symlink", "link", "pipe", "folder-link",
-        "many"])  # fmt: skip
+        "many", "nested"])  # fmt: skip
 def test_an_archive_with_anything_unexpected_installs_nothing(tmp_path: Path, members: tuple[Member, ...]) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
@@ -239,6 +240,8 @@ DIGEST = "sha256:" + "0" * 64
     (answering(200, layers({"digest": DIGEST, "size": 9}, {})), "2 files", Recovery.PERMANENT),
     (answering(200, layers({"digest": "md5:1", "size": 9})), "no SHA-256", Recovery.PERMANENT),
     (answering(200, layers({"digest": DIGEST, "size": 1 << 40})), "bytes", Recovery.PERMANENT),
+    (answering(200, b'{"layers": [{"digest": "", "size": 1e999}]}'), "no manifest", Recovery.PERMANENT),
+    (answering(307, Location="https://[x"), "no address", Recovery.PERMANENT),
     (answering(200, bytes(2 << 20)), "too large", Recovery.PERMANENT),
     (answering(307, Location="http://127.0.0.1/x"), "no https address", Recovery.PERMANENT),
     (answering(307, Location="/again"), "redirects", Recovery.PERMANENT),
@@ -247,6 +250,22 @@ async def test_odd_answers_are_told(ca: Path, handler: Callable[..., object], sa
     async with serving(handler) as url:
         error = await failing(url, ca)
     assert error.code == "JD-ARC-DOWNLOAD" and said in error.detail and error.recovery is recovery
+
+
+async def test_a_part_of_absurd_bounds_is_not_taken_and_all_is_fetched(tmp_path: Path, ca: Path) -> None:
+    registry = Registry()
+
+    async def absurd(request: web.Request) -> web.StreamResponse:
+        if request.path == "/data" and "Range" in request.headers:
+            return web.Response(status=206, headers={"Content-Range": f"bytes 1-2/{'9' * 5000}"})
+        return await registry.answer(request)
+
+    async with serving(absurd) as url:
+        registry.cut_after = 100
+        await failing(url, ca)
+        registry.cut_after = None
+        program = await download(registry=url, ca_file=ca, pause=0.0)
+    assert program.path.exists() and registry.asked[-1] == "/data"
 
 
 async def test_a_manifest_other_than_the_named_one_is_refused(ca: Path) -> None:

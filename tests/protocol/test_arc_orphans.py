@@ -104,6 +104,24 @@ async def test_one_that_was_never_written_down_is_known_by_its_mark(tmp_path: Pa
         await end_group(process)
 
 
+async def test_what_it_has_opened_for_a_person_is_not_taken_for_ours(tmp_path: Path) -> None:
+    program = await start_group(["/bin/sleep", "600"], env={})
+    own = known(program.pid)
+    folder = written(tmp_path / "state", owner=gone(), process=own)
+    browser = await start_group(["/bin/sleep", "600"], env={MARK: folder.name})  # in a session of its own
+    opened = known(browser.pid)
+    try:
+        (orphan,) = find_orphans()
+        assert orphan.processes == (own,)
+        await end_orphan(orphan, grace=LIMIT)
+        assert opened is not None and lives(opened) and not folder.path.exists()
+        written(tmp_path / "state", owner=gone(), process=own, label="again")
+        assert find_orphans() == () and lives(opened)
+    finally:
+        await end_group(program)
+        await end_group(browser)
+
+
 def test_a_stranger_with_the_number_of_ours_is_left_alone(tmp_path: Path, stranger: Known) -> None:
     folder = written(tmp_path, owner=gone(), process=Known(stranger.pid, f"{stranger.started}0"))
     assert find_orphans(state=tmp_path) == () and lives(stranger) and not folder.path.exists()

@@ -326,6 +326,35 @@ async def test_a_cluster_that_azure_does_not_know_is_told_with_its_place(portal:
     assert "No connected cluster shop-09: not in lab of subscription" in str(error) and not run_folder().exists()
 
 
+ODD = """
+import base64, yaml
+import app.lab.arc_proxy as proxy
+def answer(config, server, ca):
+    config["clusters"][0]["cluster"] = {ODD}
+    config["users"][0]["user"] = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "/bin/false"}}
+    value = base64.b64encode(yaml.safe_dump(config).encode()).decode()
+    return {"kubeconfigs": [{"name": "Kubeconfig", "value": value}]}
+proxy.kubeconfig_answer = answer
+"""
+"""What makes the lab's program answer with a kubeconfig of its own."""
+
+
+@pytest.mark.parametrize(("cluster", "code"), [
+    ('"server": server, "insecure-skip-tls-verify": True', "JD-TLS-SKIP-VERIFY"),
+    ('"server": server.replace("127.0.0.1", "localhost")', "JD-ARC-KUBECONFIG"),
+])  # fmt: skip
+async def test_a_program_that_cannot_be_verified_is_not_used_and_not_left_running(
+    portal: Portal, cluster: str, code: str
+) -> None:
+    program = portal.lab.azure.arc.program
+    program.write_text(program.read_text().replace("sys.exit(", ODD.replace("ODD", cluster) + "sys.exit("))
+    async with Sessions(load()) as sessions:
+        session = sessions.open("lab-arc")
+        error = error_of(await reach(session, lambda state: state.error is not None))
+        assert (error.code, error.recovery) == (code, Recovery.PERMANENT)
+        assert session.hop_states() == () and runs() == []
+
+
 async def test_what_azure_does_not_show_and_what_the_cluster_denies_is_said(portal: Portal) -> None:
     await portal.lab.fault("arc-read-403")
     await portal.lab.fault("forbidden-all")

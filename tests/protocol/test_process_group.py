@@ -6,10 +6,13 @@ import asyncio
 import gc
 import os
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from app.arc.processes import known, wait_gone
 from app.process_group import TooLongError, TooMuchError, end_group, run_group, start_group
+from tests.peers import require_linux
 
 LIMIT = 20.0
 ENV = {"PATH": os.environ["PATH"]}
@@ -57,3 +60,39 @@ async def test_a_deaf_program_is_ended_all_the_same() -> None:
     assert process.stdout is not None and await process.stdout.readline() == b"ready\n"
     await end_group(process, grace=0.3)
     assert process.returncode == -9
+
+
+async def test_a_loop_that_ends_meanwhile_kills_the_whole_group() -> None:
+    require_linux("looks at processes in /proc")
+    process = await start_group(["/bin/sh", "-c", "trap '' TERM; sleep 600 & echo $!; wait; wait"], env=ENV)
+    assert process.stdout is not None
+    child = known(int(await process.stdout.readline()))
+    assert child is not None
+    ending = asyncio.ensure_future(end_group(process, grace=LIMIT))
+    before = asyncio.all_tasks() - {ending}
+    await asyncio.sleep(0)
+    for task in asyncio.all_tasks() - before:  # as `asyncio.run` does it at its end
+        task.cancel()
+    await asyncio.wait({ending}, timeout=LIMIT)
+    assert ending.cancelled() and await asyncio.to_thread(wait_gone, child, LIMIT)
+    await process.wait()
+
+
+async def test_a_group_that_has_the_number_of_one_that_is_gone_is_left_alone() -> None:
+    stranger = await start_group(["/bin/sleep", "600"], env=ENV)
+    await end_group(cast("asyncio.subprocess.Process", Gone(stranger.pid)), grace=LIMIT)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(stranger.wait(), 0.2)
+    await end_group(stranger)
+
+
+class Gone:
+    """A process that has been waited for, whose number the system has given again."""
+
+    returncode = 0
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    async def wait(self) -> int:
+        return self.returncode

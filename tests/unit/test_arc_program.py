@@ -72,6 +72,23 @@ def test_one_that_others_may_change_is_not_run(tmp_path: Path) -> None:
     assert "others may write" in caught.value.detail
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX mode bits")
+def test_one_that_others_may_put_another_in_place_of_is_not_run(tmp_path: Path) -> None:
+    """By a link in a folder of theirs, or by another folder in place of ours."""
+    path = put(tmp_path / "above" / "bin", this_platform().file_name(NEWEST))
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / path.name).symlink_to(path)
+    assert find_program(theirs / path.name) is not None
+    for folder, named in ((theirs, theirs / path.name), (tmp_path / "above", path)):
+        folder.chmod(0o777)
+        with pytest.raises(RouteError, match="cannot be used") as caught:
+            find_program(named)
+        assert f"{folder.name} is not safe, others may write" in caught.value.detail
+        folder.chmod(0o1777)  # sticky: what is ours stays ours
+        assert find_program(named) is not None
+
+
 @pytest.mark.parametrize("what", ["missing", "folder", "not for running"])
 def test_a_setting_that_leads_nowhere_is_told_and_nothing_else_is_taken(tmp_path: Path, what: str) -> None:
     put(tmp_path / "home" / ".clientproxy", this_platform().file_name(NEWEST))
@@ -108,6 +125,8 @@ BLOB = "QUJD" * 40
      "url=wss://r.test/$hc/n?sb-hc-action=connect&sb-hc-token=***&x=1"),
     ('{"accessToken":"a\\"bc","serverId":"6256"}', '{"accessToken":***,"serverId":"6256"}'),
     ("token: SharedAccessSignature sr=http%3a%2f%2fr&sig=x%3d&se=1&skn=k", "token: ***"),
+    (r'msg="{\"accessToken\":\"0.AXoA\",\"kid\":\"k\"}"', r'msg="{\"accessToken\":***,\"kid\":\"k\"}"'),
+    ("Bearer: abcDEF123456", "Bearer: ***"),
     ("client_secret=s3cr3t other=1", "client_secret=*** other=1"),
     ("proxy http://me:pass@proxy.test:3128", "proxy http://me:***@proxy.test:3128"),
     (f"value={BLOB}", "***"),

@@ -47,6 +47,19 @@ def test_a_person_on_arc_needs_the_tunnel_and_one_of_two_ways_to_read() -> None:
     ]  # fmt: skip
 
 
+def test_what_a_shell_would_run_stands_in_quotes() -> None:
+    """A profile may come from somebody else; an administrator pastes what is shown."""
+    hostile = ARC.removesuffix("shop-01") + "$(id)`id`\"'x"
+    who = Subject(SubjectKind.PERSON, "jo@contoso.com", "1; id")
+    for profile in (Profile("x", ArcCluster(hostile)), Profile("x", AksCluster(hostile), namespaces=("shop",))):
+        for grant in grants_for(profile, who, who):
+            if grant.gate == "azure":
+                (made,) = assignments(grant)
+                assert made["--scope"].startswith(hostile) and made["--assignee-object-id"] == "1; id"
+                words = shlex.split(grant.text, comments=True, posix=False)  # as they are written
+                assert not [word for word in words if "id" in word and "$(" in word and word[0] != "'"]
+
+
 def test_namespaces_and_write_make_the_request_as_small_as_the_profile() -> None:
     profile = Profile("p", ArcCluster(ARC), namespaces=("shop", "pay"), allow_write=True)
     _, binding, azure = grants_for(profile, JO, JO)

@@ -179,3 +179,14 @@ async def test_the_sessions_of_a_console_ask_on_the_ground_that_they_share(tmp_p
     async with Sessions(Book()) as sessions:
         assert (await sessions.who("p")).cluster.account == ("shop", "reader")
         assert sessions.open_names == ()
+
+
+@pytest.mark.parametrize(
+    "end", [10**400, 1e300, float("nan"), float("inf"), -1e300, True, "soon", None, 0], ids=lambda end: str(end)[:9]
+)
+def test_an_end_that_no_calendar_knows_is_none(end: object) -> None:
+    for claims in (PERSON, BOUND, LONG_LIVED, {"iss": "x"}):
+        who = of_token(Secret(jwt({**claims, "exp": end})), expires_at=1e9)
+        assert who.expires_at == 1e9
+        profile = Profile("x", ArcCluster(ARC))
+        assert for_us(profile, Seen(who, who))[0] and fields(profile, Seen(who))["token-seconds"] == 0
