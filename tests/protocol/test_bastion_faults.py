@@ -306,7 +306,7 @@ async def test_who_is_cancelled_twice_at_the_end_leaves_neither_session_nor_conn
         holding.cancel()
         await asyncio.sleep(0)
     await asyncio.wait({holding})
-    assert holding.cancelled() and dialer._http._closed
+    assert holding.cancelled() and dialer._http._kept.closed
     assert world.plane.counters.deleted == world.plane.counters.issued == 2
 
 
