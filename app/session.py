@@ -182,7 +182,9 @@ class Session:
                 await self._route.aclose()
         except JumpdeckError as lost:
             error = lost
-        return await self._route.blamed(error)
+        error = await self._route.blamed(error)
+        error.hint = error.hint.replace("sign-in PROFILE", f"sign-in {self.profile.name}")  # ARM knows no profiles
+        return error
 
     async def _settle(self, error: JumpdeckError) -> None:
         """After a failure: wait for the next try, or for a person."""

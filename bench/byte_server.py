@@ -11,10 +11,10 @@ from __future__ import annotations
 import argparse
 import socket
 import ssl
-import sys
-import threading
 import time
 from pathlib import Path
+
+from bench.listening import listen, server_tls
 
 BLOCK = bytes(1 << 20)
 PIECE = 1 << 18
@@ -70,22 +70,8 @@ def serve(connection: socket.socket) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--tls", type=Path)
-    folder = parser.parse_args().tls
-    context = None
-    if folder:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(folder / "server.pem", folder / "server.key")
-    listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-    sys.stdout.write(f"ready {listener.getsockname()[1]}\n")
-    sys.stdout.flush()
-
-    def accept() -> None:
-        while True:
-            connection, _ = listener.accept()
-            threading.Thread(target=begin, args=(connection, context), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    sys.stdin.read()
+    context = server_tls(parser.parse_args().tls)
+    listen(lambda plain: begin(plain, context))
 
 
 if __name__ == "__main__":

@@ -13,10 +13,11 @@ import json
 import socket
 import ssl
 import sys
-import threading
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
+
+from bench.listening import listen, server_tls
 
 FRAME = 32 << 10
 MANY = 32
@@ -98,20 +99,9 @@ def serve(plain: socket.socket, context: ssl.SSLContext) -> None:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(folder / "server.pem", folder / "server.key")
-    listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-    sys.stdout.write(f"ready {listener.getsockname()[1]}\n")
-    sys.stdout.flush()
-
-    def accept() -> None:
-        while True:
-            connection, _ = listener.accept()
-            threading.Thread(target=serve, args=(connection, context), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    sys.stdin.read()
+    context = server_tls(Path(sys.argv[1]))
+    assert context is not None
+    listen(lambda plain: serve(plain, context))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import argparse
 import json
 import socket
 import ssl
-import sys
 import threading
 import time
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from bench.listening import listen, server_tls
 from bench.mock_api import DISCOVERY, respond
 
 CHUNK = 16 << 10
@@ -117,23 +117,10 @@ def main() -> None:
     parser.add_argument("--tls", type=Path)
     args = parser.parse_args()
     lines = args.lines
-    context = None
-    if args.tls:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(args.tls / "server.pem", args.tls / "server.key")
+    context = server_tls(args.tls)
     for stamped in (True, False):
         log(lines, stamped)
-    listener = socket.create_server(("127.0.0.1", 0), backlog=16)
-    sys.stdout.write(f"ready {listener.getsockname()[1]}\n")
-    sys.stdout.flush()
-
-    def accept() -> None:
-        while True:
-            connection, _ = listener.accept()
-            threading.Thread(target=serve, args=(connection, lines, args.rate, context), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    sys.stdin.read()
+    listen(lambda plain: serve(plain, lines, args.rate, context))
 
 
 if __name__ == "__main__":

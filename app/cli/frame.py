@@ -266,28 +266,46 @@ async def _stop_clock(clock: asyncio.Timeout, session: Session) -> None:
     clock.reschedule(None if left is None else loop.time() + left)
 
 
+class WaitingLine:
+    """One line of a terminal's standard error that is written over."""
+
+    def __init__(self) -> None:
+        self._shown = False
+
+    def __call__(self, text: str) -> None:
+        """Show it, cleaned text; nothing is waited for any more when it is empty."""
+        if not text:
+            self.clear()
+            return
+        self._shown = True
+        sys.stderr.write(f"\r\x1b[K{text} …")
+        sys.stderr.flush()
+
+    def clear(self) -> None:
+        """Take it away."""
+        if self._shown:
+            self._shown = False
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
 class _Progress:
-    """One line on a terminal that says which step is running; nothing for what is quick."""
+    """Says on a terminal which step is running; nothing for what is quick."""
 
     PATIENCE = 0.7
     """Seconds before anything is shown, so that the usual case stays silent."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
-        self._shown = False
+        self._line = WaitingLine()
 
     def show(self, state: SessionState) -> None:
         if time.monotonic() - self._began < self.PATIENCE or not state.steps:
             return
-        self._shown = True
         what = f"{state.profile}: {state.steps[-1].label}"
         if state.error:
             what += f": {state.error.title}"
-        sys.stderr.write(f"\r\x1b[K{what} …")
-        sys.stderr.flush()
+        self._line(what)
 
     def clear(self) -> None:
-        if self._shown:
-            self._shown = False
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+        self._line.clear()

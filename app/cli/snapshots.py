@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from app.cli.frame import stderr_is_tty
+from app.cli.frame import WaitingLine, stderr_is_tty
 
 if TYPE_CHECKING:
     import argparse
@@ -64,26 +63,3 @@ def waiting_line() -> Iterator[WaitingLine | None]:
         yield line
     finally:
         line.clear()
-
-
-class WaitingLine:
-    """One line that is written over."""
-
-    def __init__(self) -> None:
-        self._shown = False
-
-    def __call__(self, text: str) -> None:
-        """Show it, cleaned text; nothing is waited for any more when it is empty."""
-        if not text:
-            self.clear()
-            return
-        self._shown = True
-        sys.stderr.write(f"\r\x1b[K{text} …")
-        sys.stderr.flush()
-
-    def clear(self) -> None:
-        """Take it away."""
-        if self._shown:
-            self._shown = False
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()

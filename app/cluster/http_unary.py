@@ -15,7 +15,8 @@ from urllib.parse import quote, quote_plus, urlsplit
 
 from app.cluster import failures
 from app.cluster.access import Access
-from app.cluster.http_answer import AnswerParser, Head
+from app.cluster.http_answer import Head
+from app.cluster.http_connection import KeptConnection, KeptConnections, request_bytes
 from app.cluster.reading import check_reading
 from app.cluster.tls_dial import TlsDial
 from app.errors import JumpdeckError
@@ -63,10 +64,8 @@ class UnaryClient:
         self._dial = dial
         self._base_path = access.base_path
         self._headers = {"Host": host_header(access.server), **headers}
-        self._idle: list[_Connection] = []
-        self._all: set[_Connection] = set()
+        self._kept: KeptConnections[_Connection] = KeptConnections(MAX_IDLE, IDLE_LIMIT)
         self._turns = asyncio.Semaphore(MAX_CONNECTIONS)
-        self._closed = False
 
     async def request(
         self, method: str, path: str, params: Params | None, headers: Mapping[str, str], body: bytes | None, limit: int,
@@ -87,22 +86,20 @@ class UnaryClient:
             return await self._request(raw, limit, what, again=method == "GET")
 
     async def _request(self, raw: bytes, limit: int, what: str, *, again: bool) -> Answer:
-        if (used := await self._kept()) is not None:
+        if (used := await self._idle()) is not None:
             try:
                 return await self._exchange(used, raw, limit, what)
             except (EOFError, OSError):
-                if not again or used.heard or self._closed:
+                if not again or used.heard or self._kept.closed:
                     raise
         return await self._exchange(await self._connect(what), raw, limit, what)
 
     async def aclose(self) -> None:
         """Close every connection; requests that still wait end with an error."""
-        self._closed = True
-        everything = list(self._all)
-        for connection in everything:
-            connection.abort()
-        if everything:
-            await asyncio.wait([connection.gone for connection in everything], timeout=CLOSE_LIMIT)
+        standing = [connection.gone for connection in self._kept.standing]
+        self._kept.close()
+        if standing:
+            await asyncio.wait(standing, timeout=CLOSE_LIMIT)
 
     def _bytes(
         self, method: str, path: str, params: Params | None, headers: Mapping[str, str], body: bytes | None
@@ -114,10 +111,7 @@ class UnaryClient:
         fields = {**self._headers, **headers}
         if body is not None:
             fields["Content-Length"] = str(len(body))
-        lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
-        if not all(line.isascii() and line.isprintable() for line in lines):
-            raise ValueError("a header that cannot be sent")  # a line end in a value would begin another header
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii") + (body or b"")
+        return request_bytes(method, target, fields, body or b"")
 
     async def _exchange(self, connection: _Connection, raw: bytes, limit: int, what: str) -> Answer:
         began = time.perf_counter()
@@ -129,10 +123,10 @@ class UnaryClient:
                 body = await _refusal_body(connection, head, what)
         except BaseException as exc:
             connection.abort()
-            if self._closed and isinstance(exc, EOFError | OSError):
+            if self._kept.closed and isinstance(exc, EOFError | OSError):
                 raise failures.closed_here(what) from exc
             raise
-        self._put_back(connection)
+        self._kept.put_back(connection)
         return Answer(head, body, time.perf_counter() - began)
 
     async def _connect(self, what: str) -> _Connection:
@@ -144,64 +138,34 @@ class UnaryClient:
         except JumpdeckError:
             connection.abort()
             raise
-        self._all.add(connection)
-        connection.gone.add_done_callback(lambda _: self._forget(connection))
+        self._kept.add(connection)
         return connection
 
     def _check_open(self, what: str) -> None:
-        if self._closed:
+        if self._kept.closed:
             raise failures.closed_here(what)
 
-    async def _kept(self) -> _Connection | None:
+    async def _idle(self) -> _Connection | None:
         """An idle connection made with the client certificate of now, if there is one."""
-        if not self._idle:
+        if not self._kept.idle:
             return None
         context = await self._dial.context() if self._dial.secure else None
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.context is context and connection.wake():
-                return connection
-            connection.abort()
-        return None
-
-    def _put_back(self, connection: _Connection) -> None:
-        if self._closed or len(self._idle) >= MAX_IDLE or not connection.rest(IDLE_LIMIT):
-            connection.abort()
-        else:
-            self._idle.append(connection)
-
-    def _forget(self, connection: _Connection) -> None:
-        self._all.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
+        return self._kept.take(lambda connection: connection.context is context)
 
 
-class _Connection(asyncio.Protocol):
-    """One connection, one request at a time."""
+class _Connection(KeptConnection):
+    """One whose answers are read as they come."""
 
     def __init__(self, context: object) -> None:
+        super().__init__()
         self.context = context
-        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done when the connection has ended."""
-        self._transport: asyncio.Transport | None = None
-        self._parser: AnswerParser | None = None
         self._pieces: list[bytes] = []
         self._size = 0
         self._paused = False
         self._waiter: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
-        self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def heard(self) -> bool:
-        """Whether a byte of the answer has come."""
-        return self._parser is not None and self._parser.started
 
     # -- asyncio's side ------------------------------------------------------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
 
     def data_received(self, data: bytes) -> None:
         if self._parser is None:
@@ -224,17 +188,14 @@ class _Connection(asyncio.Protocol):
         if self._parser is not None:
             self._parser.end()
         self._failure = self._failure or exc or EOFError("the connection ended")
-        if not self.gone.done():
-            self.gone.set_result(None)
+        super().connection_lost(exc)
         self._tell()
 
     # -- the client's side ---------------------------------------------------------------------------------------------
 
     async def ask(self, raw: bytes) -> Head:
         """Send a request; the head of its answer. Raises EOFError, OSError or ValueError."""
-        parser = self._parser = AnswerParser()
-        if self._transport is not None and not self.gone.done():
-            self._transport.write(raw)
+        parser = self._begin(raw)
         while parser.head is None:
             await self._more()
         return parser.head
@@ -251,31 +212,6 @@ class _Connection(asyncio.Protocol):
             self._paused = False
             self._transport.resume_reading()
         return pieces
-
-    def rest(self, seconds: float) -> bool:
-        """Wait for the next request, at most so long; False when there can be none on this connection."""
-        if self._parser is None or not self._parser.reusable or not self._open:
-            return False
-        self._parser = None
-        self._timer = asyncio.get_running_loop().call_later(seconds, self.abort)
-        return True
-
-    def wake(self) -> bool:
-        """The next request comes; False when the connection has ended meanwhile."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        return self._open
-
-    def abort(self) -> None:
-        """Close without waiting for the other side."""
-        self.wake()
-        if self._transport is not None:
-            self._transport.abort()
-
-    @property
-    def _open(self) -> bool:
-        return self._transport is not None and not self._transport.is_closing() and not self.gone.done()
 
     async def _more(self) -> None:
         """Wait until something has happened since the state was looked at. Raises the connection's failure."""

@@ -15,9 +15,10 @@ from app.routes import bastion_failures
 from app.routes.bastion_failures import Where
 from app.routes.bastion_http import BastionHttp
 from app.routes.bastion_sessions import Carriage, Sessions
-from app.routes.bastion_stream import BastionStream, Traffic
+from app.routes.bastion_stream import BastionStream
 from app.routes.bastion_tokens import BastionTokens, Exchange, Grant, Target
 from app.routes.failures import StreamFailed
+from app.routes.feeding import Traffic
 from app.routes.websocket import NotAWebSocket, WebSocket
 from app.routes.websocket_frames import FRAME_SIZE
 from app.routes.websocket_handshake import Handshake, Refused

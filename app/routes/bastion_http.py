@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from app.cluster.http_answer import AnswerParser, BadAnswer, Head
+from app.cluster.http_answer import BadAnswer, Head
+from app.cluster.http_connection import KeptConnection, KeptConnections, request_bytes
 from app.cluster.tls_failures import from_tls
 from app.dialer import Dialer
 from app.errors import JumpdeckError, Recovery, RouteError
@@ -62,9 +63,7 @@ class BastionHttp:
     def __init__(self, dialer: Dialer, place: Place, context: ssl.SSLContext, *, dial_limit: float) -> None:
         self.place = place
         self._dialer, self._context, self._dial_limit = dialer, context, dial_limit
-        self._idle: list[_Connection] = []
-        self._all: set[_Connection] = set()
-        self._closed = False
+        self._kept: KeptConnections[_Connection] = KeptConnections(MAX_IDLE, IDLE_LIMIT)
 
     async def connect(self, protocol: asyncio.Protocol) -> asyncio.Transport:
         """A TLS stream for `protocol`, verified. Raises RouteError within the limit for dialling."""
@@ -91,8 +90,8 @@ class BastionHttp:
 
     async def warm(self, *, anew: bool = False) -> None:
         """Have a connection ready for the next request, one made now if `anew`. Raises RouteError."""
-        if (anew or not self._idle) and not self._closed:
-            self._put_back(await self._new())
+        if (anew or not self._kept.idle) and not self._kept.closed:
+            self._kept.put_back(await self._new())
 
     async def request(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes = b"", *, limit: float
@@ -104,7 +103,7 @@ class BastionHttp:
         raw = self._bytes(method, path, headers, body)
         try:
             async with asyncio.timeout(limit):
-                while (used := self._kept()) is not None:
+                while (used := self._kept.take()) is not None:
                     try:
                         return await self._exchange(used, raw)
                     except (EOFError, OSError):
@@ -126,18 +125,13 @@ class BastionHttp:
 
     def close(self) -> None:
         """Drop every connection."""
-        self._closed = True
-        for connection in tuple(self._all):
-            connection.abort()
+        self._kept.close()
 
     def _bytes(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
         fields = {"Host": self.place.header, "User-Agent": "jumpdeck", "Accept": "application/json", **headers}
         if body or method == "POST":
             fields["Content-Length"] = str(len(body))
-        lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
-        if not all(line.isascii() and line.isprintable() for line in lines):
-            raise ValueError("a header that cannot be sent")  # a line end in a value would begin another header
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii") + body
+        return request_bytes(method, path, fields, body)
 
     async def _exchange(self, connection: _Connection, raw: bytes) -> HttpAnswer:
         try:
@@ -145,37 +139,16 @@ class BastionHttp:
         except BaseException:
             connection.abort()
             raise
-        self._put_back(connection)
+        self._kept.put_back(connection)
         return answer
 
     async def _new(self) -> _Connection:
         connection = _Connection()
         await self.connect(connection)
-        self._all.add(connection)
-        connection.on_lost = self._forget
-        if connection.lost or self._closed:
-            self._forget(connection)
+        self._kept.add(connection)
+        if self._kept.closed:
             connection.abort()
         return connection
-
-    def _kept(self) -> _Connection | None:
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.wake():
-                return connection
-            connection.abort()
-        return None
-
-    def _put_back(self, connection: _Connection) -> None:
-        if self._closed or len(self._idle) >= MAX_IDLE or not connection.rest(IDLE_LIMIT):
-            connection.abort()
-        else:
-            self._idle.append(connection)
-
-    def _forget(self, connection: _Connection) -> None:
-        self._all.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
 
     def _tls_error(self, exc: Exception) -> JumpdeckError:
         error = from_tls(exc, self.place.at, self.place.host)
@@ -189,27 +162,13 @@ class BastionHttp:
         return error
 
 
-class _Connection(asyncio.Protocol):
-    """One connection, one request at a time, whole answers."""
+class _Connection(KeptConnection):
+    """One that hears whole answers."""
 
     def __init__(self) -> None:
-        self.lost = False
-        self.on_lost: Callable[[_Connection], None] = _ignore
-        self._transport: asyncio.Transport | None = None
-        self._parser: AnswerParser | None = AnswerParser()
+        super().__init__()
         self._body = bytearray()
         self._answer: asyncio.Future[HttpAnswer] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._fresh = True
-
-    @property
-    def heard(self) -> bool:
-        """Whether a byte of the answer has come."""
-        return self._parser is not None and self._parser.started
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
 
     def data_received(self, data: bytes) -> None:
         parser = self._parser
@@ -228,65 +187,32 @@ class _Connection(asyncio.Protocol):
             self._succeed(parser.head)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.lost = True
+        super().connection_lost(exc)
         parser = self._parser
         if parser is not None and parser.end() and parser.head is not None:
             self._succeed(parser.head)
         self._fail(exc or EOFError("the connection ended"))
-        self.on_lost(self)
 
     async def ask(self, raw: bytes) -> HttpAnswer:
         """Send a request and wait for its answer. Raises EOFError, OSError or BadAnswer."""
-        self._parser, self._fresh = AnswerParser(), False
-        self._body.clear()
-        self._answer = asyncio.get_running_loop().create_future()
-        if self._transport is None or self.lost:
+        if self.gone.done():
             raise EOFError("the connection ended")
-        self._transport.write(raw)
+        self._answer = asyncio.get_running_loop().create_future()
+        self._begin(raw)
         try:
             return await self._answer
         finally:
             self._answer = None
 
-    def rest(self, seconds: float) -> bool:
-        """Wait for the next request, at most so long; False when there can be none on this connection."""
-        usable = self._fresh or (self._parser is not None and self._parser.reusable)
-        if not usable or not self._open:
-            return False
-        self._parser = None
-        self._body.clear()
-        self._timer = asyncio.get_running_loop().call_later(seconds, self.abort)
-        return True
-
-    def wake(self) -> bool:
-        """The next request comes; False when the connection has ended meanwhile."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        return self._open
-
-    def abort(self) -> None:
-        """Close without waiting for the other side."""
-        self.wake()
-        if self._transport is not None:
-            self._transport.abort()
-
-    @property
-    def _open(self) -> bool:
-        return self._transport is not None and not self._transport.is_closing() and not self.lost
-
     def _succeed(self, head: Head | None) -> None:
         if head is not None and self._answer is not None and not self._answer.done():
             self._answer.set_result(HttpAnswer(head.status, head.headers, bytes(self._body)))
+            self._body.clear()  # it may hold secrets
 
     def _fail(self, exc: Exception) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(exc)
         self.abort()
-
-
-def _ignore(_: _Connection) -> None:
-    """Nobody wants to know yet."""
 
 
 def _drop(transport: asyncio.Transport | None) -> None:

@@ -8,92 +8,108 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 from app.dialer import ProtocolFactory
 from app.routes.bastion_sessions import Carriage
-from app.routes.feeding import feed
-from app.routes.websocket import WRITE_HIGH
+from app.routes.feeding import Guarded, Traffic
+from app.routes.stream_transport import StreamTransport
 
-WRITE_MAX = 64 << 20
-"""Bytes waiting at which a writer that does not pause loses its stream; nothing here sends that much at once."""
 KEPT_MAX = 64 << 10
 """Bytes written before the first answer that are kept to be sent again: a TLS hello has at most a few thousand."""
 _GREETINGS = (b"\x16\x03", b"SSH-2.0-", b"SSH-1.99-")
 """First bytes that do nothing at the far end (TLS handshake, SSH version). Others are never sent twice."""
 
 
-class Traffic:
-    """Bytes of all streams of one hop."""
+class FirstWords:
+    """What a stream says before the target's first byte, and the wait for that byte; `silent` is called at its end."""
 
-    def __init__(self) -> None:
-        self.received = 0
-        self.sent = 0
+    def __init__(self, silent: Callable[[], None]) -> None:
+        self.kept: bytearray | None = bytearray()
+        """What was written; None once it was too much for it to be said again."""
+        self._silent = silent
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether they can be sent again over another carriage."""
+        return self.kept is not None and (not self.kept or self.kept.startswith(_GREETINGS))
+
+    def keep(self, piece: bytes) -> bool:
+        """Keep this with what was written; False when it is too much."""
+        if self.kept is not None:
+            self.kept += piece
+            if len(self.kept) > KEPT_MAX:
+                self.kept = None
+        return self.kept is not None
+
+    def wait(self, seconds: float) -> None:
+        """Wait for an answer from now on, unless that was begun, or said too much to be said again."""
+        if self._timer is None and self.kept is not None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._silent)
+
+    def rest(self) -> None:
+        """Wait no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
-class BastionStream(asyncio.Transport):
-    """What the protocol writes to. `loop.start_tls` accepts it. A Bastion's streams cannot be half closed.
+class BastionStream(StreamTransport):
+    """What the protocol writes to. A Bastion's streams cannot be half closed.
 
     `unanswered(stream, why)` is asked when a carriage ends, or is silent, before its first byte; True: another one
     comes, or `fail` will be called.
     """
-
-    _start_tls_compatible = True
 
     def __init__(
         self, target: tuple[str, int], traffic: Traffic, *, first_byte: float,
         unanswered: Callable[[BastionStream, Exception | None], bool],
         ended: Callable[[BastionStream], None],
     ) -> None:  # fmt: skip
-        super().__init__({"peername": target})
+        super().__init__(Guarded("a Bastion stream", traffic, self.abort), target)
         self._traffic, self._unanswered, self._ended = traffic, unanswered, ended
-        self._loop = asyncio.get_running_loop()
         self._first_byte = first_byte
-        self._protocol: asyncio.BaseProtocol | None = None
-        self._carriage: Carriage | None = None
-        self._closing = self._over = False
-        self._reading, self._paused = True, False
-        self._limits = (WRITE_HIGH // 4, WRITE_HIGH)
-        self._timer: asyncio.TimerHandle | None = None
-        self._kept: bytearray | None = bytearray()
-        """What was written before the first answer; None once that has come."""
+        self._first: FirstWords | None = FirstWords(self._silent)
+        """None once the target's first byte has come."""
+        self._over = False
+        self.carriage: Carriage | None = None
+        """The one that carries it now; None before the first and between two."""
         self.tries = 0
         """Carriages that were asked for."""
 
     # -- for the dialer ------------------------------------------------------------------------------------------------
 
     def open(self, factory: ProtocolFactory) -> None:
-        """The stream stands: make its protocol."""
-        self._protocol = factory()
+        """The stream stands: make its protocol. Raises what that raises."""
+        protocol = self._above.protocol = factory()
         self._attach()
-        self._protocol.connection_made(self)
+        protocol.connection_made(self)
 
     def carry(self, carriage: Carriage, first_byte: float) -> None:
         """Go on over this carriage, beginning with what is kept."""
         if self._closing:
             carriage.release()
             return
-        self._carriage, self._first_byte = carriage, first_byte
-        if self._protocol is not None:
+        self.carriage, self._first_byte = carriage, first_byte
+        if self._above.protocol is not None:
             self._attach()
 
     def _attach(self) -> None:
         """Take what the carriage has, from now on."""
-        carriage = self._carriage
+        carriage = self.carriage
         if carriage is None:
             return
         if not self._reading:
             carriage.socket.read_on(False)
-        carriage.socket.attach(_Carried(self, carriage))
-        if self._kept:
-            carriage.socket.send(bytes(self._kept))
-            self._watch()
+        carriage.socket.attach(_Carried(self, self._above, carriage))
+        if self._first is not None and self._first.kept:
+            carriage.socket.send(bytes(self._first.kept))
+            self._first.wait(self._first_byte)
 
     @property
     def may_move(self) -> bool:
         """Whether what was written can be sent again over another carriage."""
-        kept = self._kept
-        return not self._closing and kept is not None and (not kept or kept.startswith(_GREETINGS))
+        return not self._closing and self._first is not None and self._first.repeatable
 
     def fail(self, exc: Exception) -> None:
         """No carriage came: end the stream."""
@@ -101,120 +117,55 @@ class BastionStream(asyncio.Transport):
 
     # -- what the carriage tells ---------------------------------------------------------------------------------------
 
-    def received(self, data: bytes) -> None:
-        """Bytes from the target."""
-        self._kept = None
-        self._stop_watch()
-        self._traffic.received += len(data)
-        protocol = self._protocol
-        try:
-            if isinstance(protocol, asyncio.BufferedProtocol):
-                feed(protocol, data)
-            elif isinstance(protocol, asyncio.Protocol):
-                protocol.data_received(data)
-        except Exception as defect:
-            self._failed(defect, "data_received")
+    def answered(self) -> None:
+        """The target's first byte has come."""
+        self._rest()
+        self._first = None
 
     def dropped(self, carriage: Carriage, exc: Exception | None) -> None:
         """A carriage has ended."""
         carriage.release()
-        if carriage is self._carriage:
-            self._carriage = None
+        if carriage is self.carriage:
+            self.carriage = None
             self._lost(exc)
-
-    def full(self, full: bool) -> None:
-        """The carriage takes no more for now, or again."""
-        if full is self._paused or self._protocol is None or self._over:
-            return
-        self._paused = full
-        try:
-            if full:
-                self._protocol.pause_writing()
-            else:
-                self._protocol.resume_writing()
-        except Exception as defect:
-            self._failed(defect, "pause_writing")
-
-    def _lost(self, exc: Exception | None) -> None:
-        self._stop_watch()
-        self.full(False)
-        if not self._closing and self._kept is not None and self._unanswered(self, exc):
-            return
-        if exc is None and not self._closing:
-            self._eof()
-        self._end(exc)
-
-    def _eof(self) -> None:
-        protocol = self._protocol
-        try:
-            if isinstance(protocol, asyncio.Protocol | asyncio.BufferedProtocol):
-                protocol.eof_received()  # whatever it answers: there is no half of a stream here
-        except Exception as defect:
-            self._failed(defect, "eof_received")
 
     def _silent(self) -> None:
         """Nothing has come from the target in time."""
-        self._timer = None
-        carriage, self._carriage = self._carriage, None
+        self._rest()
+        carriage, self.carriage = self.carriage, None
         if carriage is not None:
             carriage.release()
             self._lost(TimeoutError(f"no byte within {self._first_byte:g} s"))
 
-    def _watch(self) -> None:
-        if self._timer is None and self._kept is not None and self._carriage is not None:
-            self._timer = self._loop.call_later(self._first_byte, self._silent)
+    def _lost(self, exc: Exception | None) -> None:
+        self._rest()
+        self._above.pause(False)
+        again = not self._closing and self._first is not None and self._first.kept is not None
+        if again and self._unanswered(self, exc):
+            return
+        if exc is None and not self._closing:
+            self._above.eof_received()  # whatever it answers: there is no half of a stream here
+        self._end(exc)
 
-    def _stop_watch(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _rest(self) -> None:
+        if self._first is not None:
+            self._first.rest()
 
     def _end(self, exc: Exception | None) -> None:
-        """Tell the protocol, once and from the loop, that its stream has ended."""
+        """Once."""
         self._closing = True
         if self._over:
             return
         self._over = True
-        self._stop_watch()
-        protocol, self._protocol = self._protocol, None
-        if protocol is not None:
-            self._loop.call_soon(protocol.connection_lost, exc)
+        self._rest()
+        self._above.lost(exc)
         self._ended(self)
-
-    def _failed(self, defect: Exception, where: str) -> None:
-        """A protocol raised: report it as asyncio does, and end this one stream."""
-        message = f"protocol.{where}() call failed on a Bastion stream"
-        self._loop.call_exception_handler({"message": message, "exception": defect, "protocol": self._protocol})
-        self.abort()
 
     # -- as a transport ------------------------------------------------------------------------------------------------
 
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Hand the stream over, e.g. to TLS."""
-        self._protocol = protocol
-
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        """The protocol that the stream feeds."""
-        assert self._protocol is not None, "the stream has ended"
-        return self._protocol
-
-    def is_reading(self) -> bool:
-        """Whether bytes are handed on as they come."""
-        return self._reading and not self._closing
-
-    def pause_reading(self) -> None:
-        """Leave bytes where they are; the Bastion waits when enough have come."""
-        if self._reading and not self._closing:
-            self._reading = False
-            if self._carriage is not None:
-                self._carriage.socket.read_on(False)
-
-    def resume_reading(self) -> None:
-        """Hand bytes on again, from the loop."""
-        if not self._reading and not self._closing:
-            self._reading = True
-            if self._carriage is not None:
-                self._carriage.socket.read_on(True)
+    def _read_on(self, reading: bool) -> None:
+        if self.carriage is not None:
+            self.carriage.socket.read_on(reading)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send. What the Bastion does not take yet waits here; the protocol is told to pause."""
@@ -222,26 +173,21 @@ class BastionStream(asyncio.Transport):
             return
         piece = bytes(data)
         self._traffic.sent += len(piece)
-        if self._kept is not None:
-            self._kept += piece
-            if len(self._kept) > KEPT_MAX:
-                self._kept = None  # too much has been said for it to be said again
-                if self._carriage is None:
-                    self._force_close(ConnectionAbortedError("too much was said before an answer"))
-                    return
-        if self._carriage is not None:
-            self._carriage.socket.send(piece)
-            self._watch()
-        if self.get_write_buffer_size() > WRITE_MAX:
-            self._force_close(ConnectionAbortedError(f"more than {WRITE_MAX >> 20} MiB wait to be sent"))
+        first, carriage = self._first, self.carriage
+        if first is not None and not first.keep(piece) and carriage is None:
+            self._force_close(ConnectionAbortedError("too much was said before an answer"))
+            return
+        if carriage is not None:
+            carriage.socket.send(piece)
+            if first is not None:
+                first.wait(self._first_byte)
+        self._bound(self.get_write_buffer_size())
 
     def get_write_buffer_size(self) -> int:
         """Bytes that wait to be sent."""
-        return self._carriage.socket.unsent if self._carriage is not None else len(self._kept or b"")
-
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        """Low and high water."""
-        return self._limits
+        if self.carriage is not None:
+            return self.carriage.socket.unsent
+        return len(self._first.kept or b"") if self._first is not None else 0
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Kept by the connection below, whose measure of a full buffer holds for all that stands on it."""
@@ -254,17 +200,13 @@ class BastionStream(asyncio.Transport):
         """Not possible here."""
         raise NotImplementedError("a Bastion's stream has no half")
 
-    def is_closing(self) -> bool:
-        """Whether `close` or `abort` was called, or the stream has ended."""
-        return self._closing
-
     def close(self) -> None:
         """Send what waits, then end."""
         if self._closing:
             return
         self._closing = True
-        self._stop_watch()
-        carriage = self._carriage
+        self._rest()
+        carriage = self.carriage
         if carriage is None:
             self._end(None)
             return
@@ -273,33 +215,31 @@ class BastionStream(asyncio.Transport):
         if not waiting:
             self._end(None)  # nobody has to wait for the goodbyes
 
-    def abort(self) -> None:
-        """End at once; what waits is lost."""
-        self._force_close(None)
-
     def _force_close(self, exc: Exception | None) -> None:
-        """As `abort`, with a reason for the protocol (asyncio's TLS calls this)."""
         self._closing = True
-        carriage, self._carriage = self._carriage, None
+        carriage, self.carriage = self.carriage, None
         if carriage is not None:
             carriage.release()
         self._end(exc)
 
 
 class _Carried:
-    """What one carriage tells its stream."""
+    """What one carriage tells its stream; after another has taken its place, only that it has ended."""
 
-    def __init__(self, stream: BastionStream, carriage: Carriage) -> None:
-        self._stream: Any = stream
-        self._carriage = carriage
+    def __init__(self, stream: BastionStream, above: Guarded, carriage: Carriage) -> None:
+        self._stream, self._above, self._carriage = stream, above, carriage
+        self._answered = False
 
     def received(self, data: bytes) -> None:
-        if self._stream._carriage is self._carriage:
-            self._stream.received(data)
+        if self._stream.carriage is self._carriage:
+            if not self._answered:
+                self._answered = True
+                self._stream.answered()
+            self._above.received(data)
 
     def ended(self, exc: Exception | None) -> None:
         self._stream.dropped(self._carriage, exc)
 
     def full(self, full: bool) -> None:
-        if self._stream._carriage is self._carriage:
-            self._stream.full(full)
+        if self._stream.carriage is self._carriage:
+            self._above.pause(full)

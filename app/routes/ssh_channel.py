@@ -1,7 +1,7 @@
 """An SSH channel (RFC 4254 §7.2, direct-tcpip) as an asyncio transport, so that TLS and HTTP run on it without a port.
 
-Every callback that the library makes into us is guarded: an exception that escaped would end the whole SSH connection
-and every other stream on it.
+Of the callbacks that the library makes into us none lets an exception of a protocol escape: it would end the whole SSH
+connection and every other stream on it.
 """
 
 from __future__ import annotations
@@ -13,33 +13,22 @@ from typing import TYPE_CHECKING, cast
 import asyncssh
 
 from app.dialer import ProtocolFactory
-from app.routes.feeding import feed
+from app.routes.feeding import Guarded, Traffic
+from app.routes.stream_transport import WRITE_HIGH, StreamTransport
 
 if TYPE_CHECKING:
     from app.routes.ssh_carrier import Batch
 
 WINDOW = 8 << 20
 """Bytes that the server may send ahead on one channel: at 40 ms round trip the library's 2 MiB give a third of it."""
-WRITE_HIGH = 256 << 10
-"""Bytes waiting for the server's window at which the writer is told to pause; it resumes at a quarter."""
-WRITE_MAX = 64 << 20
-"""Bytes waiting at which a writer that does not pause loses its stream; nothing here sends that much at once."""
 FLUSH_LIMIT = 3.0
 """Seconds for the rest of a closed stream to be taken by the server, as for every clean end."""
 
 
-class Traffic:
-    """Bytes of all streams of one connection."""
-
-    def __init__(self) -> None:
-        self.received = 0
-        self.sent = 0
-
-
 class Stream(asyncssh.SSHTCPSession[bytes]):
-    """The side of a channel that the SSH library calls; feeds the protocol and counts.
+    """The side of a channel that the SSH library calls.
 
-    `ended` is called once, when the channel needs no more care.
+    `ended` is called when the channel needs no more care.
     """
 
     def __init__(
@@ -49,13 +38,12 @@ class Stream(asyncssh.SSHTCPSession[bytes]):
         self._factory, self._target, self._ended = factory, target, ended
         self.traffic, self.batch = traffic, batch
         self.transport: ChannelTransport | None = None
-        self.protocol: asyncio.BaseProtocol | None = None
+        self.above = Guarded("an SSH channel", traffic, self.abandon)
         self._abandoned = False
-        self._channel_full = self._carrier_full = self._told_to_pause = False
-        self._loop = asyncio.get_running_loop()
+        self._channel_full = self._carrier_full = False
 
     def abandon(self) -> None:
-        """Nobody waits for this channel any more: should it open, it is closed at once."""
+        """Nobody wants this channel any more: it is closed at once, also when it is still to open."""
         self._abandoned = True
         if self.transport is not None:
             self.transport.abort()
@@ -68,32 +56,18 @@ class Stream(asyncssh.SSHTCPSession[bytes]):
         try:
             chan.set_write_buffer_limits(WRITE_HIGH)
             self.transport = ChannelTransport(chan, self, self._target)
-            self.protocol = self._factory()
-            self.protocol.connection_made(self.transport)
+            self.above.protocol = self._factory()
+            self.above.protocol.connection_made(self.transport)
         except Exception as defect:
-            self._failed(defect, "connection_made")
+            self.above.failed(defect, "connection_made")
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         """Bytes from the far end."""
-        self.traffic.received += len(data)
-        protocol = self.protocol
-        try:
-            if isinstance(protocol, asyncio.BufferedProtocol):
-                feed(protocol, data)
-            elif isinstance(protocol, asyncio.Protocol):
-                protocol.data_received(data)
-        except Exception as defect:
-            self._failed(defect, "data_received")
+        self.above.received(data)
 
     def eof_received(self) -> bool:
         """The far end sends no more. True: the library leaves our direction open; we close it by asyncio's rule."""
-        protocol = self.protocol
-        try:
-            keep_open = isinstance(protocol, (asyncio.Protocol, asyncio.BufferedProtocol)) and protocol.eof_received()
-        except Exception as defect:
-            self._failed(defect, "eof_received")
-            return True
-        if not keep_open and self.transport is not None:
+        if not self.above.eof_received() and self.transport is not None:
             self.transport.close()
         return True
 
@@ -104,86 +78,42 @@ class Stream(asyncssh.SSHTCPSession[bytes]):
     def pause_writing(self) -> None:
         """The server's window is used up."""
         self._channel_full = True
-        self._tell()
+        self.above.pause(True)
 
     def resume_writing(self) -> None:
         """The server takes more."""
         self._channel_full = False
-        self._tell()
+        self.above.pause(self._carrier_full)
 
     def hold(self, full: bool) -> None:
         """The connection below takes no more for now, or again."""
         self._carrier_full = full
-        self._tell()
-
-    def _tell(self) -> None:
-        pause = self._channel_full or self._carrier_full
-        if pause is self._told_to_pause or self.protocol is None:
-            return
-        self._told_to_pause = pause
-        try:
-            if pause:
-                self.protocol.pause_writing()
-            else:
-                self.protocol.resume_writing()
-        except Exception as defect:
-            self._failed(defect, "pause_writing")
+        self.above.pause(full or self._channel_full)
 
     def end(self, exc: Exception | None) -> None:
-        """Tell the protocol, once and from the loop, that its stream has ended."""
-        protocol, self.protocol = self.protocol, None
+        """The stream has ended."""
         if self.transport is not None:
             self.transport.mark_closed()
-        if protocol is not None:
-            self._loop.call_soon(protocol.connection_lost, _as_os_error(exc))
+        self.above.lost(_as_os_error(exc))
         self._ended(self)
 
-    def _failed(self, defect: Exception, where: str) -> None:
-        """A protocol raised: report it as asyncio does, and end this one stream."""
-        message = f"protocol.{where}() call failed on an SSH channel"
-        self._loop.call_exception_handler({"message": message, "exception": defect, "protocol": self.protocol})
-        if self.transport is not None:
-            self.transport.abort()
 
-
-class ChannelTransport(asyncio.Transport):
-    """What the protocol writes to. `loop.start_tls` accepts it."""
-
-    _start_tls_compatible = True
+class ChannelTransport(StreamTransport):
+    """What the protocol writes to."""
 
     def __init__(self, chan: asyncssh.SSHTCPChannel[bytes], stream: Stream, target: tuple[str, int]) -> None:
-        super().__init__({"peername": target})
+        super().__init__(stream.above, target)
         self._chan, self._stream = chan, stream
         self._loop = asyncio.get_running_loop()
-        self._closing = self._eof = False
-        self._reading = True
-        self._limits = (WRITE_HIGH // 4, WRITE_HIGH)
+        self._eof = False
         self._flush: asyncio.TimerHandle | None = None
 
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Hand the stream over, e.g. to TLS."""
-        self._stream.protocol = protocol
-
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        """The protocol that the stream feeds."""
-        assert self._stream.protocol is not None, "the stream has ended"
-        return self._stream.protocol
-
-    def is_reading(self) -> bool:
-        """Whether bytes are handed on as they come."""
-        return self._reading and not self._closing
-
-    def pause_reading(self) -> None:
-        """Leave bytes in the channel; when its window is full the far end waits."""
-        if self._reading and not self._closing:
-            self._reading = False
-            self._chan.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Hand bytes on again, from the loop: never while the caller still runs."""
-        if not self._reading and not self._closing:
-            self._reading = True
+    def _read_on(self, reading: bool) -> None:
+        """Paused, bytes stay in the channel; when its window is full the far end waits."""
+        if reading:
             self._loop.call_soon(self._resume)
+        else:
+            self._chan.pause_reading()
 
     def _resume(self) -> None:
         if self._reading and not self._closing:
@@ -203,16 +133,11 @@ class ChannelTransport(asyncio.Transport):
         finally:
             self._stream.batch.end()
         self._stream.traffic.sent += len(data)
-        if self._chan.get_write_buffer_size() > WRITE_MAX:
-            self._force_close(ConnectionAbortedError(f"more than {WRITE_MAX >> 20} MiB wait to be sent"))
+        self._bound(self._chan.get_write_buffer_size())
 
     def get_write_buffer_size(self) -> int:
         """Bytes that wait for the server's window."""
         return self._chan.get_write_buffer_size()
-
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        """Low and high water."""
-        return self._limits
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Bytes waiting at which the protocol pauses (`high`) and resumes (`low`, a quarter of it)."""
@@ -231,10 +156,6 @@ class ChannelTransport(asyncio.Transport):
             self._eof = True
             self._chan.write_eof()
 
-    def is_closing(self) -> bool:
-        """Whether `close` or `abort` was called, or the channel has ended."""
-        return self._closing
-
     def close(self) -> None:
         """Send what waits, then end. A server that takes nothing more has a few seconds."""
         if self._closing:
@@ -250,12 +171,7 @@ class ChannelTransport(asyncio.Transport):
         self._chan.abort()
         self._stream.end(None)
 
-    def abort(self) -> None:
-        """End at once; what waits is lost."""
-        self._force_close(None)
-
     def _force_close(self, exc: Exception | None) -> None:
-        """As `abort`, with a reason for the protocol (asyncio's TLS calls this)."""
         self._closing = True
         self._chan.abort()
         self._stream.end(exc)

@@ -13,7 +13,8 @@ import asyncssh
 from app.dialer import ProtocolFactory
 from app.errors import JumpdeckError
 from app.routes import ssh_failures
-from app.routes.ssh_channel import WINDOW, Stream, Traffic
+from app.routes.feeding import Traffic
+from app.routes.ssh_channel import WINDOW, Stream
 from app.rows import HopState, StepState
 from app.tasks import TaskOwner
 from app.text import clean

@@ -10,30 +10,12 @@ import asyncio
 from collections import deque
 from typing import Protocol
 
-from app.routes.websocket_frames import (
-    FRAME_SIZE,
-    FRAME_SIZE_MAX,
-    FrameReader,
-    Op,
-    close_code,
-    frame,
-    frames,
-    quicken,
-)
+from app.routes.websocket_frames import FRAME_SIZE, FrameReader, Op, close_code
+from app.routes.websocket_outbox import Outbox
 from app.text import prose
 
-WRITE_HIGH = 256 << 10
-"""Bytes waiting to be sent at which the writer is told to pause; it resumes at a quarter."""
-FLUSH_AT = 64 << 10
-"""Bytes of one turn of the loop that go out at once: a writer hears that it must pause while it still writes."""
 INBOX = 128 << 10
 """Bytes taken at once."""
-CLOSE_WAIT = 1.0
-"""Seconds for the server's own CLOSE after ours, before the connection is dropped; nobody waits for it."""
-FLUSH_LIMIT = 3.0
-"""Seconds for what was sent before a CLOSE to be taken, as for every clean end."""
-MUCH = 1 << 20
-"""Bytes sent on one stream after which masking is worth the loading of something faster."""
 NORMAL, GOING_AWAY, PROTOCOL_ERROR, NO_CODE, ABNORMAL = 1000, 1001, 1002, 1005, 1006
 
 _HTTP = b"HTTP/"
@@ -92,8 +74,8 @@ class WebSocket(_Inbox):
         super().__init__()
         self.notes = notes
         """What was wrong with the handshake and was let pass; cleaned text."""
-        self._transport, self._frame_size = transport, min(max(frame_size, 1), FRAME_SIZE_MAX)
-        transport.set_write_buffer_limits(high=WRITE_HIGH)
+        self._transport = transport
+        self._out = Outbox(transport, frame_size)
         self._loop = asyncio.get_running_loop()
         self._reader = FrameReader()
         self._opening: bytes | None = b""
@@ -101,14 +83,8 @@ class WebSocket(_Inbox):
         self._events: deque[bytes] = deque()
         self._sink: Sink | None = None
         self._reading, self._lower_paused, self._full = True, False, False
-        self._closing = self._over = False
         self._end: tuple[Exception | None] | None = None
         """How the stream ended, once it has; told after the bytes before it."""
-        self._pending: list[bytes] = []
-        self._pending_size = 0
-        self._sent = 0
-        self._closing_since = 0.0
-        self._timer: asyncio.TimerHandle | None = None
         self.first: asyncio.Future[None] = self._loop.create_future()
         """Done with the first byte of the stream, or with its end."""
         self.spoke = False
@@ -128,22 +104,20 @@ class WebSocket(_Inbox):
             if op is Op.BINARY:
                 self.spoke = True
                 self._tell_first()
-                if not self._closing:
+                if not self._out.closing:
                     self._events.append(payload)
             elif op is Op.PING:
-                self._answer(payload)
+                self._out.pong(payload)
             elif op is not Op.PONG:
                 self._over_by(op, payload)
         self._hand_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._over = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._out.lost()
         if self._opening:
             self._not_a_websocket(self._opening)
         lost = exc if isinstance(exc, OSError) else Closed("it ended without a CLOSE", ABNORMAL)
-        self._finish(None if self._closing else lost)
+        self._finish(None if self._out.closing else lost)
 
     def pause_writing(self) -> None:
         self._full = True
@@ -172,21 +146,11 @@ class WebSocket(_Inbox):
     @property
     def unsent(self) -> int:
         """Bytes that wait to be sent."""
-        return self._pending_size + self._transport.get_write_buffer_size()
+        return self._out.unsent
 
     def send(self, data: bytes) -> None:
         """Send bytes of the stream; those of one turn of the loop go out together, unless they are many."""
-        if self._closing or self._over or not data:
-            return
-        if not self._pending:
-            self._loop.call_soon(self._flush)
-        self._pending.append(data)
-        self._pending_size += len(data)
-        if self._pending_size >= FLUSH_AT:
-            self._flush()
-        if self._sent < MUCH <= self._sent + len(data):
-            self._loop.run_in_executor(None, quicken)
-        self._sent += len(data)
+        self._out.send(data)
 
     def read_on(self, reading: bool) -> None:
         """Hand bytes on as they come, or leave them: the server waits when enough have come."""
@@ -204,42 +168,12 @@ class WebSocket(_Inbox):
 
     def abort(self) -> None:
         """Drop the connection."""
-        self._closing = True
-        self._pending, self._pending_size = [], 0
-        if self._timer is not None:
-            self._timer.cancel()
-        self._transport.abort()
-
-    def _flush(self) -> None:
-        data, self._pending, self._pending_size = b"".join(self._pending), [], 0
-        if data and not self._over and not self._closing:
-            self._transport.write(frames(data, self._frame_size))
-
-    def _answer(self, ping: bytes) -> None:
-        """Who takes no answers gets none: else they would wait here without limit (RFC 6455 §5.5.3 lets us)."""
-        if not self._transport.is_closing() and self._transport.get_write_buffer_size() < WRITE_HIGH:
-            self._write(frame(ping, Op.PONG))
-
-    def _write(self, data: bytes) -> None:
-        if not self._over and not self._transport.is_closing():
-            self._transport.write(data)
+        self._out.abort()
 
     def _say_goodbye(self, code: int) -> None:
-        if self._closing or self._over:
-            return
-        self._flush()
-        self._closing = True
-        self._write(frame(code.to_bytes(2, "big"), Op.CLOSE))
-        self._closing_since = self._loop.time()
-        self._timer = self._loop.call_later(CLOSE_WAIT, self._give_up)
-        self._throttle()
-
-    def _give_up(self) -> None:
-        """The server has said nothing to our CLOSE. It has longer while it still takes what we sent before."""
-        if self.unsent and self._loop.time() < self._closing_since + FLUSH_LIMIT:
-            self._timer = self._loop.call_later(CLOSE_WAIT, self._give_up)
-        else:
-            self.abort()
+        if not self._out.closing:
+            self._out.close(code)
+            self._throttle()
 
     # -- how it ends ---------------------------------------------------------------------------------------------------
 
@@ -255,14 +189,7 @@ class WebSocket(_Inbox):
             code, reason = close_code(payload)
             words = f"the server closed it with code {code}" + (f": {prose(reason, 200)}" if reason else "")
             self._finish(None if code in (NORMAL, GOING_AWAY, NO_CODE) else Closed(words, code))
-            if not self._closing:
-                self._write(frame(payload[:2], Op.CLOSE))
-            self._closing = True
-            if not self._transport.is_closing():  # asyncio's TLS forgets its connection when it is closed twice
-                self._transport.close()
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self._loop.call_later(CLOSE_WAIT, self.abort)
+            self._out.agree(payload)
 
     def _not_a_websocket(self, data: bytes) -> None:
         self._opening = b""
@@ -292,8 +219,8 @@ class WebSocket(_Inbox):
 
     def _throttle(self) -> None:
         """Pause the connection below while bytes wait here."""
-        paused = not self._over and not self._closing and (not self._reading or bool(self._events))
-        if paused != self._lower_paused and not self._over:
+        paused = not self._out.over and not self._out.closing and (not self._reading or bool(self._events))
+        if paused != self._lower_paused and not self._out.over:
             self._lower_paused = paused
             if paused:
                 self._transport.pause_reading()

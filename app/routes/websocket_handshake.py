@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 
+from app.cluster.http_connection import request_bytes
 from app.routes.websocket import WebSocket
 from app.routes.websocket_frames import FRAME_SIZE
 
@@ -132,11 +133,10 @@ class Handshake(asyncio.Protocol):
 
 def _request(host: str, path: str, key: str) -> bytes:
     """The request of the published client, in its order. Raises ValueError."""
-    lines = (f"GET {path} HTTP/1.1", f"Host: {host}", "Upgrade: websocket", "Connection: Upgrade",
-             f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13", f"Origin: https://{host}")  # fmt: skip
-    if not all(line.isascii() and line.isprintable() for line in lines):
-        raise ValueError("a request that cannot be sent")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
+    return request_bytes("GET", path, {
+        "Host": host, "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Key": key,
+        "Sec-WebSocket-Version": "13", "Origin": f"https://{host}",
+    })  # fmt: skip
 
 
 def _read_head(head: bytes) -> tuple[int, dict[str, str]]:

@@ -19,6 +19,7 @@ from app.routes.bastion_tokens import BastionTokens, Exchange, Target
 from app.routes.failures import StreamFailed
 from tests.bastion_client import QUICK, Client, FakeIdentity, keep
 from tests.bastion_world import BASTION, VM, World, bastion_world
+from tests.hops import Keep
 
 WORD = 23
 """The port of the VM at which a server speaks first."""
@@ -207,35 +208,42 @@ async def test_the_network_is_gone_at_the_end(world: World, client: Client) -> N
     assert loop.time() - began < 5
 
 
+async def unanswered(world: World, dialer: BastionDialer) -> asyncio.Task[object]:
+    """A dial that waits for its first byte."""
+    world.plane.faults.add("silent-101")
+    dialing = asyncio.ensure_future(keep(dialer, WORD))
+    await world.until(lambda counters: counters.upgrades == 1)
+    return dialing
+
+
+async def given_up(dialing: asyncio.Task[object]) -> None:
+    """Nobody wants this dial any more; it has ended."""
+    dialing.cancel()
+    await asyncio.wait({dialing})
+
+
 async def test_a_dial_cancelled_during_the_token_exchange(world: World, client: Client) -> None:
     world.plane.faults.add("slow-token")
     async with client.opened() as dialer:
         dialing = asyncio.ensure_future(keep(dialer))
         await world.until(lambda _: bool(client.identity.asked))
         await asyncio.wait({dialing}, timeout=0.1)
-        dialing.cancel()
-        await asyncio.wait({dialing})
+        await given_up(dialing)
         await world.until(lambda counters: counters.issued == 1)
     await nothing_left(world)
 
 
 async def test_a_dial_cancelled_while_it_waits_for_the_first_byte(world: World, client: Client) -> None:
-    world.plane.faults.add("silent-101")
     async with client.opened(VM) as dialer:
-        dialing = asyncio.ensure_future(keep(dialer, WORD))
-        await world.until(lambda counters: counters.upgrades == 1)
-        dialing.cancel()
-        await asyncio.wait({dialing})
+        dialing = await unanswered(world, dialer)
+        await given_up(dialing)
         await nothing_left(world)
 
 
 async def test_a_hop_that_ends_in_the_middle_of_a_dial(world: World, client: Client) -> None:
-    world.plane.faults.add("silent-101")
     async with client.opened(VM) as dialer:
-        dialing = asyncio.ensure_future(keep(dialer, WORD))
-        await world.until(lambda counters: counters.upgrades == 1)
-    dialing.cancel()
-    await asyncio.wait({dialing})
+        dialing = await unanswered(world, dialer)
+    await given_up(dialing)
     await nothing_left(world)
 
 
@@ -255,8 +263,7 @@ async def test_a_dial_given_up_while_a_person_signs_in_asks_nobody_any_more(worl
     async with client.opened() as dialer:
         dialing = asyncio.ensure_future(keep(dialer))
         await waiting.wait()
-        dialing.cancel()
-        await asyncio.wait({dialing})
+        await given_up(dialing)
         await asyncio.wait_for(ended.wait(), 1)
     assert world.plane.counters.issued == 0
 
@@ -288,6 +295,26 @@ async def test_a_protocol_that_cannot_be_made_leaves_no_session(world: World, cl
         await nothing_left(world)
 
 
+async def test_a_protocol_that_raises_ends_its_stream_and_no_other(world: World, client: Client) -> None:
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
+
+    class Faulty(Keep):
+        def data_received(self, data: bytes) -> None:
+            raise ZeroDivisionError
+
+    faulty = Faulty()
+    async with client.opened() as dialer:
+        other, protocol = await keep(dialer)
+        (await dialer.dial("api.private", 443, lambda: faulty)).write(b"x")
+        async with asyncio.timeout(10):
+            assert await faulty.ended is None
+        other.write(b"hello")
+        assert await protocol.until(5) == b"hello"
+    assert [type(error) for error in reported] == [ZeroDivisionError]
+    await nothing_left(world)
+
+
 async def test_who_is_cancelled_twice_at_the_end_leaves_neither_session_nor_connection(
     world: World, client: Client
 ) -> None:
@@ -306,7 +333,7 @@ async def test_who_is_cancelled_twice_at_the_end_leaves_neither_session_nor_conn
         holding.cancel()
         await asyncio.sleep(0)
     await asyncio.wait({holding})
-    assert holding.cancelled() and dialer._http._closed
+    assert holding.cancelled() and dialer._http._kept.closed
     assert world.plane.counters.deleted == world.plane.counters.issued == 2
 
 

@@ -293,6 +293,16 @@ async def test_a_role_that_lacks_is_told_as_all_that_commands_need(world: World)
     await session.aclose()
 
 
+async def test_the_command_to_run_names_the_profile(world: World) -> None:
+    world.portal.lab.azure.arm.faults.add("arm-401")
+    session = Session(PROFILE, desk=Desk(), ground=PortalGround(world.azure), tell=lambda _: None)
+    session.start()
+    await reach(session, SessionPhase.NEEDS_SIGN_IN)
+    assert session.state.error is not None
+    assert session.state.error.hint == f"Sign in again: jumpdeck sign-in {PROFILE.name}."
+    await session.aclose()
+
+
 async def test_the_end_of_the_token_is_shown_and_kept_up_to_date_by_each_command(world: World) -> None:
     ends = iter((1_000.0, 2_000.0))
     setattr(world.azure.identity, "expires_at", lambda: next(ends))  # noqa: B010

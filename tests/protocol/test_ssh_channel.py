@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from app.errors import RouteError
-from app.routes import ssh_channel
+from app.routes.ssh_channel import WINDOW
 from app.routes.ssh_dialer import SshDialer
+from app.routes.stream_transport import WRITE_HIGH, WRITE_MAX
 from app.tasks import spawn
 from tests.hops import WAIT, Ground, Keep, keep
 from tests.sshd import sshd
@@ -102,7 +103,7 @@ async def test_bulk_is_exact_both_ways_and_a_writer_is_held_back(tmp_path: Path)
                 highest = max(highest, transport.get_write_buffer_size())
         transport.write_eof()
         assert hashlib.sha256(await stream.until(SIZE)).digest() == sent.digest()
-        assert highest <= ssh_channel.WRITE_HIGH + len(piece)
+        assert highest <= WRITE_HIGH + len(piece)
         await asyncio.wait_for(stream.eof, WAIT)
         transport.close()
 
@@ -131,7 +132,7 @@ async def test_a_reader_that_pauses_holds_the_far_end_back(tmp_path: Path) -> No
         assert not transport.is_reading()
         await asyncio.wait_for(full.wait(), WAIT)
         held, seen = written, len(stream.data)
-        assert seen <= ssh_channel.WINDOW
+        assert seen <= WINDOW
         assert held < SIZE
         await alive(dialer)  # other streams go on
         transport.resume_reading()
@@ -259,7 +260,7 @@ async def test_a_writer_that_never_pauses_loses_its_stream_not_our_memory(tmp_pa
 
     async with server(tmp_path) as dialer, raw_server(talk) as port:
         transport, stream = await keep(dialer, port)
-        for _ in range((ssh_channel.WRITE_MAX >> 20) + 64):
+        for _ in range((WRITE_MAX >> 20) + 64):
             transport.write(bytes(1 << 20))
         assert isinstance(await asyncio.wait_for(stream.ended, WAIT), ConnectionAbortedError)
         await alive(dialer)

@@ -100,6 +100,12 @@ def says(*parts: bytes | Callable[[str], bytes], stay: bool = True) -> Script:
     return script
 
 
+async def takes_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: str) -> None:
+    """Agrees, and reads nothing."""
+    writer.write(good(key))
+    await asyncio.Event().wait()
+
+
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: str) -> None:
     """Sends every frame back unmasked; answers CLOSE."""
     writer.write(good(key))
@@ -344,11 +350,7 @@ async def test_bytes_wait_while_nobody_reads_and_the_server_is_held_back() -> No
 
 
 async def test_a_server_that_takes_nothing_pauses_the_writer() -> None:
-    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: str) -> None:
-        writer.write(good(key))
-        await asyncio.Event().wait()
-
-    async with peer(script) as (shake, _):
+    async with peer(takes_nothing) as (shake, _):
         socket = await shake.agree("h", "/")
         kept = Kept()
         socket.attach(kept)
@@ -361,11 +363,7 @@ async def test_a_server_that_takes_nothing_pauses_the_writer() -> None:
 
 
 async def test_a_writer_that_does_not_let_the_loop_turn_is_paused_too() -> None:
-    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: str) -> None:
-        writer.write(good(key))
-        await asyncio.Event().wait()
-
-    async with peer(script) as (shake, _):
+    async with peer(takes_nothing) as (shake, _):
         socket = await shake.agree("h", "/")
         kept = Kept()
         socket.attach(kept)
