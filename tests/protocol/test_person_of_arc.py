@@ -137,6 +137,7 @@ async def test_nothing_is_fetched_for_who_cannot_be_asked_or_does_not_want_it() 
     no = Consenting(False)
     assert await fetch_agreed(FakeAsker()) is None and await fetch_agreed(no) is None
     assert [question.default for question in no.asked] == [False]
+    assert "az downloads the same program by itself" in " ".join(no.asked[0].lines)
 
 
 async def test_a_session_stands_aside_while_consent_is_asked() -> None:
