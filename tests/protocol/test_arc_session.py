@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import pytest
 
 from app.arc.clocks import Patience
+from app.arc.control import KeyExpired
 from app.arc.native import NativeTunnel
 from app.arc.run_records import find_orphans
 from app.cli.lent_route import lent_route
@@ -293,11 +294,15 @@ async def test_a_key_that_the_program_changes_is_asked_for_again_and_then_the_pr
     await portal.lab.fault("arc-key-expired-once")
     async with opened("lab-arc") as (session,):
         assert [step.label for step in session.state.steps].count("local proxy") == 1
-    await portal.lab.fault("arc-key-expired-once", on=False)
-    await portal.lab.fault("arc-key-expired")
-    state = await failing()
-    assert error_of(state).code == "JD-ARC-KEY" and error_of(state).transient
-    assert [step.label for step in state.steps].count("local proxy") == 2
+        await portal.lab.fault("arc-key-expired-once", on=False)
+        await portal.lab.fault("arc-key-expired")
+        far = session._route.far_end
+        assert isinstance(far, ArcConnection) and isinstance(far.tunnel, NativeTunnel)
+        with pytest.raises(KeyExpired):
+            await far.tunnel._renew_token()
+        state = await reach(session, lambda state: [step.label for step in state.steps].count("local proxy") == 2)
+        state = await reach(session, lambda state: state.phase is SessionPhase.RETRYING)
+        assert error_of(state).code == "JD-ARC-KEY" and error_of(state).transient
 
 
 REFUSED = [
