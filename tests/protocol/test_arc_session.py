@@ -21,7 +21,7 @@ from app.cli.lent_route import lent_route
 from app.cluster.log_stream import LogRequest
 from app.cluster.pods import PodScope
 from app.errors import JumpdeckError, Recovery
-from app.identity.attending import attending
+from app.identity.attending import attend, attending
 from app.identity.source import PersonNeeded
 from app.lab.azure_names import ARC_ENTRA, ARC_TOKEN, OBJECT_ID
 from app.lab.relay import POLICY_VIOLATED
@@ -33,6 +33,7 @@ from app.secrets import MEMORY, token_name
 from app.sessions import Session, Sessions
 from app.tasks import TaskOwner
 from tests.azure_world import Portal, azure_world
+from tests.fakes import FakeAsker
 from tests.peers import require, require_linux
 from tests.running import command, jumpdeck
 from tests.states import is_up, reach
@@ -214,6 +215,7 @@ async def test_renewals_that_fail_until_shortly_before_the_end_are_notes_and_the
             relay=lambda: relay(real.relay), relay_patience=QUICK,
             identity=lambda kid: identity(lambda: identify(kid)), token_patience=QUICK,
         )  # fmt: skip
+        attend(FakeAsker())
         tunnel.keep()  # once more, on these clocks
         await asyncio.wait_for(asyncio.gather(relay.over.wait(), identity.over.wait()), 20)
         for note in relay.notes[1:9]:
