@@ -12,7 +12,7 @@ from types import TracebackType
 
 from aiohttp import web
 
-from app.asking import DeviceCode, HostKeyQuestion, Prompt, SecretAnswer
+from app.asking import ConsentQuestion, DeviceCode, HostKeyQuestion, Prompt, SecretAnswer
 from app.errors import JumpdeckError
 from app.identity.identity import AccessToken
 from app.profiles.model import KubeconfigCluster, Profile
@@ -95,6 +95,18 @@ class FakeAsker:
 
     def tell(self, server: str, text: str) -> None:
         self.told.append((server, text))
+
+
+class Consenting(FakeAsker):
+    """A person who also answers questions for consent."""
+
+    def __init__(self, agrees: bool) -> None:
+        super().__init__()
+        self.agrees = agrees
+
+    async def ask_consent(self, question: ConsentQuestion) -> bool:
+        self.asked.append(question)
+        return self.agrees
 
 
 class SlowAsker(FakeAsker):

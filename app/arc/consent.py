@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 
 from app import audit
@@ -27,6 +28,8 @@ def download_question(*, registry: str = REGISTRY, version: str = NEWEST) -> Con
             f"from  {clean(host)}/{this_platform().repository}",
             f"to    {shown(own_cache())}",
             "and run only when its SHA-256 digest is the registry's. Microsoft's licence lies beside it.",
+            "Without it az connectedk8s proxy is used where it is installed: az downloads the same program by itself",
+            "when it lacks it.",
         ),
         "download it",
     )
@@ -35,18 +38,20 @@ def download_question(*, registry: str = REGISTRY, version: str = NEWEST) -> Con
 async def fetch_agreed(
     asker: object, *, registry: str = REGISTRY, version: str = NEWEST, proxy: str | None = None,
     ca_file: Path | None = None, cache: Path | None = None, progress: Progress | None = None,
+    shown: AbstractAsyncContextManager[None] | None = None,
 ) -> Program | None:  # fmt: skip
     """Ask, then fetch the program; None when nobody can be asked, or the person does not want it.
 
-    Raises RouteError (JD-ARC-…) when it cannot be fetched.
+    `shown` is entered while it is fetched. Raises RouteError (JD-ARC-…) when it cannot be fetched.
     """
     if not isinstance(asker, Consents):
         return None
     if not await asker.ask_consent(download_question(registry=registry, version=version)):
         return None
-    program = await download(
-        registry=registry, version=version, proxy=proxy, ca_file=ca_file, cache=cache, progress=progress
-    )
+    async with shown or nullcontext():
+        program = await download(
+            registry=registry, version=version, proxy=proxy, ca_file=ca_file, cache=cache, progress=progress
+        )
     digest = await asyncio.to_thread(hash_program, program.path)
     audit.record("arc-program.downloaded", program=str(program.path), version=program.version, sha256=digest,
                  registry=registry)  # fmt: skip

@@ -183,9 +183,14 @@ def _refused(what: str, status: int, raw: bytes) -> JumpdeckError:
             "The local proxy has changed its key", detail, "It is started again.", code="JD-ARC-KEY", layer=LAYER,
             recovery=Recovery.TRANSIENT,
         )  # fmt: skip
+    hint = "If it lasts, another version of arcProxy may help (arc-proxy in the profile)."
+    if status >= 500:
+        return RouteError("The local proxy fails", detail, f"It is tried again. {hint}", code="JD-ARC-REFUSED",
+                          layer=LAYER, recovery=Recovery.TRANSIENT)  # fmt: skip
     return RouteError(
-        "The local proxy refuses", detail, "It is tried again. If it lasts, another version of arcProxy may help.",
-        code="JD-ARC-REFUSED", layer=LAYER, recovery=Recovery.TRANSIENT if status >= 500 else Recovery.PERMANENT,
+        "The local proxy refuses", detail,
+        f"It is not tried again by itself: check that the cluster and the sign-in are the right ones, then try. {hint}",
+        code="JD-ARC-REFUSED", layer=LAYER,
     )  # fmt: skip
 
 

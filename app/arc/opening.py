@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from app.arc import program
+from app.arc import program, steps
 from app.arc.child_env import child_environment
 from app.arc.cloud import cloud_config
 from app.arc.consent import end_orphans, fetch_agreed, orphan_question
@@ -85,9 +85,15 @@ class Opening:
                 found = await self._program()
             return Opened(await self._native(found, facts, offer), facts)
         except JumpdeckError as error:
-            if error.code not in _BY_AZ and not (isinstance(error, PopUnable) and error.az_may):
-                raise  # a sign-in may say only when it is asked that its keys are not for us (az's own, encrypted)
+            if not self._az_may(error):
+                raise
             return Opened(await self._by_az(error), facts)
+
+    def _az_may(self, error: JumpdeckError) -> bool:
+        """Whether az need not fail by this too. A program that somebody has named is not replaced by another."""
+        if isinstance(error, PopUnable):
+            return error.az_may  # a sign-in may say only when it is asked that its keys are not for us (az's own)
+        return error.code in _BY_AZ and self._profile.arc_proxy is None
 
     # -- the native way ------------------------------------------------------------------------------------------------
 
@@ -111,7 +117,9 @@ class Opening:
         if found is not None:
             return found
         proxy = choose_proxy(urlsplit(REGISTRY).hostname or "", _proxy(self._profile))
-        fetched = await fetch_agreed(self._asker, proxy=proxy, ca_file=self._azure.endpoints.ca_file)
+        fetched = await fetch_agreed(
+            self._asker, proxy=proxy, ca_file=self._azure.endpoints.ca_file, shown=self._show(steps.DOWNLOAD)
+        )
         if fetched is None:
             raise program.no_program()
         return fetched
@@ -175,7 +183,7 @@ class Opening:
             await asyncio.to_thread(check_az, self._profile, who)
         except JumpdeckError as lack:
             raise neither(why, lack) from lack
-        async with self._show("az connectedk8s proxy"):
+        async with self._show(steps.BY_AZ):
             return await AzTunnel.open(
                 self._profile, str(why), who=who, proxy=_proxy(self._profile), ca_file=self._azure.endpoints.ca_file
             )

@@ -78,8 +78,8 @@ class ArcProcess:
 
         `config` is the configuration (§2.3 of the vendor's contract) without `server`; `env` its whole environment
         (`child_environment`). `label` names the profile in the run's record. `limit` is seconds for one start; after a
-        start that failed there are new ports, up to `tries`. `debug` (its `-d`) follows our own log's level when None.
-        Untied, it is left to the next start when we are killed.
+        start that failed there are new ports, up to `tries`; one that only stays silent has had its time. `debug` (its
+        `-d`) follows our own log's level when None. Untied, it is left to the next start when we are killed.
 
         Raises RouteError: JD-ARC-START (it ended, or cannot be run), JD-ARC-NO-ANSWER (it does not listen),
         JD-ARC-PORT (another program has the port); ProfileError for the state folder.
@@ -91,7 +91,7 @@ class ArcProcess:
                 await made._listening(limit)
             except RouteError as error:
                 await made.aclose()
-                if not left:
+                if not left or error.code == "JD-ARC-NO-ANSWER":
                     raise
                 _log.info("%s; it is started again with other ports", error)
             except BaseException:

@@ -53,7 +53,7 @@ class CommandParser(argparse.ArgumentParser):
 def add_connection_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of every command that opens a route."""
     parser.add_argument(
-        "--connect-timeout", type=seconds, default=30.0, metavar="TIME",
+        "--connect-timeout", type=seconds, metavar="TIME",
         help="give up when the route has not been UP within this time (default 30s)",
     )  # fmt: skip
     parser.add_argument("--no-input", action="store_true", help="never ask; fail with what to do first")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from app.rows import SessionState
     from app.sessions import Session
 
+CONNECT_LIMIT = 30.0
+"""Seconds within which a route must have come up, where --connect-timeout does not say otherwise."""
 REFUSED_TRIES = 3
 """Refused connections after which a command whose route was never UP gives up."""
-ARC_LIMIT = 135.0
-"""Seconds more to open a connected cluster: az, where it has to step in, may take 120, and ARM a few before it."""
-_REFUSED = ("JD-TCP-REFUSED", "JD-SSH-NO-SERVER", "JD-SSH-TARGET")
+_REFUSED = ("JD-TCP-REFUSED", "JD-SSH-NO-SERVER", "JD-SSH-TARGET", "JD-ARC-START", "JD-ARC-PORT", "JD-ARC-KEY",
+            "JD-ARC-ENDED", "JD-ARC-REFUSED", "JD-ARC-AGENT", "JD-ARC-RELAY", "JD-ARC-PROXY",
+            "JD-ARC-AZ-ENDED")  # fmt: skip
+"""What is said at once and again at every try: nobody listens, or the program of a connected cluster fails."""
 
 
 def say(text: str) -> None:
@@ -161,7 +164,7 @@ async def open_profile_session(
     ground = RouteGround(asker, justification=getattr(args, "justification", ""))
     async with Sessions(book, asker=asker, ground=ground) as sessions:
         session = sessions.open(name)
-        await wait_first_up(session, getattr(args, "connect_timeout", 30.0) + _for_access(session.profile))
+        await wait_first_up(session, *_limits(session.profile, getattr(args, "connect_timeout", None)))
         for warning in session.state.warnings:
             say(f"jumpdeck: warning: {warning}")
         if not lasting or asker is None:
@@ -195,23 +198,28 @@ async def _end_orphans(profile: Profile) -> None:
     say(f"jumpdeck: {what} of an earlier run still served and was ended: {', '.join(map(str, found))}")
 
 
-def _for_access(profile: Profile) -> float:
-    """Seconds more for a route that takes its time: a tunnel's program is started, ports are opened when asked."""
+def _limits(profile: Profile, asked: float | None) -> tuple[float, Mapping[str, float]]:
+    """Seconds to open a route, and how many more its slow steps have, by label. What was asked for holds."""
     from app.profiles.model import ArcCluster
 
+    if asked is not None:
+        return asked, {}
     if isinstance(profile.cluster, ArcCluster):
-        return ARC_LIMIT
+        from app.arc.steps import PATIENCE
+
+        return CONNECT_LIMIT, PATIENCE
     if not any(getattr(hop, "jit", None) for hop in profile.via):
-        return 0.0
+        return CONNECT_LIMIT, {}
     from app.routes.jit import OPEN_LIMIT
 
-    return OPEN_LIMIT
+    return CONNECT_LIMIT + OPEN_LIMIT, {}
 
 
-async def wait_first_up(session: Session, limit: float) -> None:
+async def wait_first_up(session: Session, limit: float, patience: Mapping[str, float] | None = None) -> None:
     """Wait until a session has come up, at most `limit` seconds, in which the time to answer questions does not count.
 
-    Raises what kept it from coming up.
+    Neither does that of the steps in `patience` (by label), up to the seconds there. Raises what kept it from coming
+    up.
     """
     import asyncio
 
@@ -220,19 +228,23 @@ async def wait_first_up(session: Session, limit: float) -> None:
 
     progress = _Progress() if stderr_is_tty() else None
     last: JumpdeckError | None = None
+    left = dict(patience or {})
     try:
         async with asyncio.timeout(limit) as clock:
             while (state := session.state).phase is not SessionPhase.UP:
                 if is_asking(state):
                     if progress:
                         progress.clear()
-                    await _stop_clock(clock, session)
+                    await _stop_clock(clock, session, is_asking)
                     continue
                 last = state.error or last
                 if last and (state.phase in STUCK or (last.code in _REFUSED and state.tries >= REFUSED_TRIES)):
                     raise last
                 if progress:
                     progress.show(state)
+                if (step := _running(state)) and left.get(step, 0.0) > 0.0:
+                    left[step] -= await _stop_clock(clock, session, lambda new: _running(new) == step, left[step])
+                    continue
                 await session.changed()
     except TimeoutError:
         if last is not None:
@@ -251,19 +263,27 @@ async def wait_first_up(session: Session, limit: float) -> None:
             progress.clear()
 
 
-async def _stop_clock(clock: asyncio.Timeout, session: Session) -> None:
-    """While a person is being asked, a time limit rests."""
+def _running(state: SessionState) -> str:
+    """The innermost step that runs; empty when none does."""
+    from app.rows import StepState
+
+    return next((step.label for step in reversed(state.steps) if step.state is StepState.RUNNING), "")
+
+
+async def _stop_clock(
+    clock: asyncio.Timeout, session: Session, rests: Callable[[SessionState], bool], most: float | None = None
+) -> float:
+    """A time limit rests while the session is so, at most for `most` seconds; returns how long it did."""
     import asyncio
 
-    from app.session_states import is_asking
-
     loop = asyncio.get_running_loop()
-    end = clock.when()
-    left = None if end is None else end - loop.time()
-    clock.reschedule(None)
-    while is_asking(session.state):
+    began, end = loop.time(), clock.when()
+    left = None if end is None else end - began
+    clock.reschedule(None if most is None else began + most + (left or 0.0))
+    while rests(session.state):
         await session.changed()
     clock.reschedule(None if left is None else loop.time() + left)
+    return loop.time() - began
 
 
 class WaitingLine:

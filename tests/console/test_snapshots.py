@@ -6,7 +6,9 @@ import pytest
 from textual.pilot import Pilot
 
 from app.asking import HostKeyQuestion, Prompt
+from app.cluster.who import Seen
 from app.errors import ProfileError, RouteError
+from app.identity.claims import Kind, Who
 from app.rows import HopState, LogMark, MarkKind, SessionPhase, Staleness, Step, StepState
 from screens.questions import HostKeyScreen, PromptsScreen
 from tests.console.conftest import settle
@@ -164,6 +166,39 @@ def test_route(snap_compare, size):
         await settle(pilot)
 
     assert snap_compare(stage.app, terminal_size=size, run_before=play)
+
+
+def test_route_of_a_connected_cluster(snap_compare):
+    stage = stage_of()
+
+    async def play(pilot: Pilot) -> None:
+        await main_screen(stage, pilot)
+        note = (
+            "Entra, arcProxy 1.3.035022, tunnel 2:51:03 left, token 04:10 left, "
+            "correlation id 0a6f2c1e-54a5-4f0e-9a3e-2f1f6b6c7d8e, Identity valid for 04:10 more; "
+            "sign-in needed: Sign in again: jumpdeck sign-in shop-edge"
+        )
+        stage.session("prod-weu").hops = (HopState("shop-01 (Azure Arc)", StepState.DONE, NOW - 540, note=note),)
+        await pilot.press("i")
+        await settle(pilot)
+
+    assert snap_compare(stage.app, terminal_size=(80, 24), run_before=play)
+
+
+def test_whoami(snap_compare):
+    stage = stage_of()
+    stage.sessions.seen = Seen(
+        Who(Kind.PERSON, "ops@contoso.com", upn="ops@contoso.com", object_id="00000000-0000-0000-0000-0000000000c1",
+            tenant="00000000-0000-0000-0000-00000000001a", overage=True, read_from="token for the API server"),
+        notes=("More than 200 groups: an Arc cluster refuses this account, whatever roles it has.",),
+    )  # fmt: skip
+
+    async def play(pilot: Pilot) -> None:
+        await main_screen(stage, pilot)
+        await stage.app.main.run_command("whoami")
+        await settle(pilot)
+
+    assert snap_compare(stage.app, terminal_size=(100, 36), run_before=play)
 
 
 @SIZES

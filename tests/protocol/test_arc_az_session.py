@@ -114,6 +114,16 @@ async def test_without_a_program_az_is_used(az: Az, tmp_path: Path) -> None:
     assert error.code == "JD-ARC-AZ-DOWNLOAD" and here.steps[-1] == "az connectedk8s proxy"
 
 
+async def test_a_program_that_somebody_named_is_not_replaced_by_az(az: Az, tmp_path: Path) -> None:
+    named = tmp_path / "arcProxy"
+    named.write_text("#!/bin/sh\n")
+    async with world(tmp_path, "azure-cli") as here:
+        for path in (named, tmp_path / "nowhere"):
+            error = await here.failure(here.hop("azure-cli", path))
+            assert error.code == "JD-ARC-PROGRAM" and str(path) in error.detail and "by az" not in error.detail
+    assert az.calls == []
+
+
 async def test_where_az_is_missing_too_both_are_said(az: Az, tmp_path: Path) -> None:
     (az.shared / PROGRAM).unlink()
     for folder in (az.config / "cliextensions").iterdir():

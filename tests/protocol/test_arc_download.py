@@ -16,10 +16,14 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from app import audit
+from app.arc.consent import fetch_agreed
 from app.arc.download import download
 from app.arc.program import NEWEST, Program, find_program, this_platform
 from app.arc.unpacking import unpack
+from app.asking import ConsentQuestion
 from app.errors import Recovery, RouteError
+from tests.fakes import Consenting
 from tests.tls_servers import Pair, api_server, authority, unused_port
 from tests.web_proxy import web_proxy
 
@@ -132,6 +136,22 @@ async def test_it_is_installed_for_us_alone_and_fetched_once(tmp_path: Path, ca:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert kept(tmp_path) == [NAME, f"{NAME}.LICENSE.txt", f"{NAME}.ThirdPartyNotice.txt"]
     assert seen[-1] == (len(GOOD), len(GOOD)) and sorted(seen) == seen
+
+
+async def test_on_yes_it_is_fetched_from_where_the_question_says_and_put_on_record(ca: Path) -> None:
+    person, registry = Consenting(True), Registry()
+    async with serving(registry.answer) as url:
+        program = await fetch_agreed(person, registry=url, ca_file=ca)
+    assert program == find_program() and program is not None and program.path.read_bytes() == PROGRAM
+    (question,) = person.asked
+    assert isinstance(question, ConsentQuestion) and not question.default and question.yes == "download it"
+    assert f"{url.removeprefix('https://')}/{REPOSITORY}" in " ".join(question.lines)
+    (day,) = audit.audit_dir().glob("*.jsonl")
+    (told,) = map(json.loads, day.read_text().splitlines())
+    facts = told["facts"]
+    assert told["event"] == "arc-program.downloaded" and facts["sha256"] == hashlib.sha256(PROGRAM).hexdigest()
+    assert (facts["program"], facts["version"], facts["registry"]) == (str(program.path), NEWEST, url)
+    assert audit.verify(day) == []
 
 
 @pytest.mark.parametrize("ranges", [True, False])

@@ -10,19 +10,25 @@ from typing import Any, cast
 
 import pytest
 
+from app import audit
 from app.arc.az import AzTunnel
 from app.arc.opening import Opened, Opening
+from app.arc.processes import MARK
+from app.asking import ConsentQuestion
 from app.azure.arm import Arm
 from app.azure.context import Azure
 from app.errors import JumpdeckError, SignInError
 from app.identity.clouds import PUBLIC
 from app.identity.identity import AccessToken
 from app.identity.source import About
+from app.process_group import end_group, start_group
 from app.profiles.model import ArcCluster, Profile
 from app.routes.arc import ArcConnection
 from app.secrets import Secret
 from tests.az_proxy import ARC, TENANT, Az
+from tests.fakes import Consenting, FakeAsker
 from tests.peers import require_linux
+from tests.protocol.test_arc_orphans import gone, written
 
 require_linux("the stand-ins are scripts")
 
@@ -61,8 +67,8 @@ def azure(kind: str) -> Azure:
     return Azure(FakeIdentity(kind), PUBLIC, cast("Arm", FakeArm()))
 
 
-async def opened(kind: str, steps: Steps) -> Opened:
-    return await Opening(Profile("edge", ArcCluster(ARC)), azure(kind), steps).open()
+async def opened(kind: str, steps: Steps, asker: FakeAsker | None = None) -> Opened:
+    return await Opening(Profile("edge", ArcCluster(ARC)), azure(kind), steps, asker=asker).open()
 
 
 async def test_a_sign_in_that_gets_no_bound_token_is_opened_by_az_and_that_is_said(
@@ -102,3 +108,31 @@ async def test_where_az_cannot_do_it_either_it_is_not_tried(tmp_path: Path, monk
         await opened("broker", Steps())
     assert caught.value.code == "JD-SIGN-IN-POP" and int(caught.value.exit_code) == 4
     assert az.calls == []
+
+
+async def test_who_can_be_asked_decides_about_programs_of_earlier_runs_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    az = Az(tmp_path / "world", monkeypatch)
+    folder = written(az.state, owner=gone(), process=None)
+    left = await start_group(["/bin/sleep", "600"], env={MARK: folder.name})
+    try:
+        no, yes = Consenting(False), Consenting(True)
+        for person, asked in ((FakeAsker(), 0), (no, 1), (no, 1), (yes, 0)):
+            with refused():
+                await opened("managed-identity", Steps(), person)
+            assert len(person.asked) == asked and left.returncode is None, "who said no is not asked again"
+        again = written(az.state, owner=gone(), process=None)
+        second = await start_group(["/bin/sleep", "600"], env={MARK: again.name})
+        try:
+            with refused():
+                await opened("managed-identity", Steps(), yes)
+            (question,) = yes.asked
+            assert isinstance(question, ConsentQuestion) and question.yes == "end it"
+            assert await second.wait() == -15 and left.returncode is None and not again.path.exists()
+        finally:
+            await end_group(second)
+    finally:
+        await end_group(left)
+    (day,) = audit.audit_dir().glob("*.jsonl")
+    assert '"arc-program.orphan-ended"' in day.read_text()

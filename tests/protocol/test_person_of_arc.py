@@ -20,7 +20,7 @@ from app.rows import SessionPhase
 from app.secrets import Secret
 from app.session_asking import Attempt, Desk, SessionAsker
 from app.session_states import StateBoard
-from tests.fakes import FakeAsker
+from tests.fakes import Consenting, FakeAsker
 from tests.peers import require_linux
 from tests.protocol.test_arc_orphans import gone, written
 from tests.running import jumpdeck
@@ -133,22 +133,11 @@ async def test_the_download_is_offered_at_a_terminal_only_and_no_is_no() -> None
         shown.close()
 
 
-class Consenting(FakeAsker):
-    """A person who also answers questions for consent."""
-
-    def __init__(self, agrees: bool) -> None:
-        super().__init__()
-        self.agrees = agrees
-
-    async def ask_consent(self, question: ConsentQuestion) -> bool:
-        self.asked.append(question)
-        return self.agrees
-
-
 async def test_nothing_is_fetched_for_who_cannot_be_asked_or_does_not_want_it() -> None:
     no = Consenting(False)
     assert await fetch_agreed(FakeAsker()) is None and await fetch_agreed(no) is None
     assert [question.default for question in no.asked] == [False]
+    assert "az downloads the same program by itself" in " ".join(no.asked[0].lines)
 
 
 async def test_a_session_stands_aside_while_consent_is_asked() -> None:
