@@ -56,6 +56,15 @@ class Reachable(Protocol):
         ...
 
 
+@runtime_checkable
+class Explaining(Protocol):
+    """A dialer that can find out more about a failure behind it (the tunnel of a connected cluster)."""
+
+    async def explain(self, error: JumpdeckError, limit: float) -> JumpdeckError:
+        """The failure, with what can be seen from here within `limit` seconds. Raises nothing; ends nothing."""
+        ...
+
+
 class Hop(Protocol):
     """One step of the way in. Enter it to be able to dial from its far end."""
 

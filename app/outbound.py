@@ -20,7 +20,8 @@ CA_LIMIT = 1 << 20
 
 def is_loopback(host: str) -> bool:
     """Whether a host is this computer, so that no proxy is used and plain HTTP stays inside."""
-    if host.lower().rstrip(".") == "localhost" or host.lower().endswith(".localhost"):
+    name = host.lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -37,19 +38,20 @@ def environment_proxy(host: str, *, secure: bool = True) -> str | None:
     """HTTPS_PROXY (or HTTP_PROXY), unless NO_PROXY names the host; lower case wins, as in curl."""
     name = "https_proxy" if secure else "http_proxy"
     found = os.environ.get(name) or os.environ.get(name.upper()) or ""
-    exempt = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    if not found or _exempt(host.lower().rstrip("."), exempt.lower()):
+    listed = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if not found or exempt(host.lower().rstrip("."), listed.lower()):
         return None
     return found if "://" in found else f"http://{found}"
 
 
-def _exempt(host: str, exempt: str) -> bool:
+def exempt(host: str, listed: str) -> bool:
+    """Whether NO_PROXY (`listed`) names a host; both in lower case."""
     address: ipaddress.IPv4Address | ipaddress.IPv6Address | None
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         address = None
-    for raw in exempt.split(","):
+    for raw in listed.split(","):
         entry = raw.strip().lstrip(".").removeprefix("*.")
         if not entry:
             continue

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from app.outbound import exempt
+
 _PASSED = frozenset({
     "HOME", "PATH", "USER", "LOGNAME", "SHELL", "TMPDIR", "TEMP", "TMP", "TZ", "LANG", "LANGUAGE", "XDG_RUNTIME_DIR",
     "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "GODEBUG", "SYSTEMROOT",
@@ -38,3 +40,17 @@ def child_environment(
     if ca_file is not None:
         env["SSL_CERT_FILE"] = str(ca_file.expanduser())
     return env
+
+
+def proxy_of_program(host: str, proxy: str | None = None) -> str | None:
+    """The web proxy's URL by which a program with this environment reaches a host; None: straight.
+
+    As Go programs choose it (golang.org/x/net/http/httpproxy): NO_PROXY holds for a named proxy too. This computer is
+    `localhost` and its addresses; names below `localhost` stand for hosts outside, in the lab.
+    """
+    env, host = child_environment(proxy=proxy), host.lower().rstrip(".")
+    found = env.get("HTTPS_PROXY") or env.get("https_proxy") or ""
+    listed = ",".join(entry for entry in env["NO_PROXY"].lower().split(",") if entry not in _LOCAL)
+    if not found or host == "localhost" or exempt(host, f"{listed},127.0.0.0/8,::1/128"):
+        return None
+    return found if "://" in found else f"http://{found}"

@@ -57,6 +57,8 @@ class Opened(Record):
 
     tunnel: Tunnel
     facts: ArcFacts
+    relay: str = ""
+    """The relay's namespace; empty where az alone knows it."""
 
 
 class Opening:
@@ -83,7 +85,7 @@ class Opening:
         try:
             async with self._show("Arc proxy program"):
                 found = await self._program()
-            return Opened(await self._native(found, facts, offer), facts)
+            return Opened(await self._native(found, facts, offer), facts, offer.relay)
         except JumpdeckError as error:
             if not self._az_may(error):
                 raise
@@ -116,7 +118,7 @@ class Opening:
         found = await asyncio.to_thread(program.find_program, self._profile.arc_proxy)
         if found is not None:
             return found
-        proxy = choose_proxy(urlsplit(REGISTRY).hostname or "", _proxy(self._profile))
+        proxy = choose_proxy(urlsplit(REGISTRY).hostname or "", proxy_of(self._profile))
         fetched = await fetch_agreed(
             self._asker, proxy=proxy, ca_file=self._azure.endpoints.ca_file, shown=self._show(steps.DOWNLOAD)
         )
@@ -128,7 +130,7 @@ class Opening:
         source = await self._source(facts)
         config = await self._config(facts)
         ca_file = self._azure.endpoints.ca_file
-        env = child_environment(proxy=_proxy(self._profile), ca_file=ca_file)
+        env = child_environment(proxy=proxy_of(self._profile), ca_file=ca_file)
         for last in (False, True):
             tunnel = await self._start(found, config, env, source)
             try:
@@ -185,7 +187,7 @@ class Opening:
             raise neither(why, lack) from lack
         async with self._show(steps.BY_AZ):
             return await AzTunnel.open(
-                self._profile, str(why), who=who, proxy=_proxy(self._profile), ca_file=self._azure.endpoints.ca_file
+                self._profile, str(why), who=who, proxy=proxy_of(self._profile), ca_file=self._azure.endpoints.ca_file
             )
 
     # -- asking --------------------------------------------------------------------------------------------------------
@@ -206,6 +208,6 @@ class Opening:
             _left.update(orphan.folder for orphan in left)
 
 
-def _proxy(profile: Profile) -> str | None:
+def proxy_of(profile: Profile) -> str | None:
     """The web proxy that the program goes out by: that of the way in, else the profile's; None: the environment's."""
     return next((hop.proxy for hop in profile.via if isinstance(hop, ProxyHop)), profile.proxy)

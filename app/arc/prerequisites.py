@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
 import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
+from app.arc.child_env import proxy_of_program
 from app.arc.cloud import DataPlane, data_plane
 from app.arc.preflight import region_of
 from app.azure.failures import from_exception
 from app.errors import JumpdeckError
-from app.outbound import choose_proxy, make_trust
+from app.outbound import choose_proxy, is_loopback, make_trust
 from app.records import Record
 from app.tasks import spawn
 from app.text import clean, prose
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     import ssl
 
     import aiohttp
+    import aiohttp.abc
 
     from app.azure.context import Azure
     from app.identity.clouds import CloudEndpoints
@@ -55,6 +58,8 @@ class Endpoint(Record):
     port: int = 443
     needed: bool = True
     """Whether nothing works without it; else it is only asked for by the documentation."""
+    by_program: bool = False
+    """Whether the local proxy goes there: it chooses its way out as programs in Go do."""
 
     @property
     def at(self) -> str:
@@ -71,6 +76,10 @@ class Checked(Record):
     """What was seen, or why it failed."""
     hint: str = ""
     seconds: float = 0.0
+    code: str = ""
+    """Of the failure."""
+    proxy: str = ""
+    """The web proxy that was to lead there, `host:port`."""
 
 
 class Suffixes(Record):
@@ -113,7 +122,7 @@ def fixed_endpoints(cloud: CloudEndpoints, suffixes: Suffixes, region: str, down
         endpoint(_authority(cloud.authority), "sign-in"),
     ]
     if suffixes.notification:
-        found.append(endpoint(suffixes.notification, "guest notification service", needed=False))
+        found.append(_notification(suffixes))
     for host in suffixes.sign_in:
         if region or "{region}" not in host:
             found.append(endpoint(host.format(region=region), "sign-in", needed=False))
@@ -124,13 +133,21 @@ def fixed_endpoints(cloud: CloudEndpoints, suffixes: Suffixes, region: str, down
 
 def relay_endpoint(suffixes: Suffixes, relay: str) -> Endpoint:
     """The host of a relay's namespace, as ARM names it."""
-    return endpoint(relay if "." in relay else f"{relay}.{suffixes.relay}", "relay (WebSocket)")
+    return _of_relay(relay if "." in relay else f"{relay}.{suffixes.relay}")
 
 
-def endpoint(authority: str, purpose: str, *, needed: bool = True) -> Endpoint:
+def _of_relay(authority: str) -> Endpoint:
+    return endpoint(authority, "relay (WebSocket)", by_program=True)
+
+
+def _notification(suffixes: Suffixes) -> Endpoint:
+    return endpoint(suffixes.notification, "guest notification service", needed=False, by_program=True)
+
+
+def endpoint(authority: str, purpose: str, *, needed: bool = True, by_program: bool = False) -> Endpoint:
     """Of `host` or `host:port`."""
     host, _, port = authority.partition(":")
-    return Endpoint(clean(host), purpose, int(port) if port.isdecimal() else 443, needed)
+    return Endpoint(clean(host), purpose, int(port) if port.isdecimal() else 443, needed, by_program)
 
 
 def listed_hosts(body: bytes) -> tuple[str, ...]:
@@ -167,7 +184,7 @@ async def check_prerequisites(
         if suffixes.notification and region_of(region):
             hosts, listing = await checker.listed(suffixes.notification, region_of(region))
             known = {one.at for one in wanted}
-            listed = (endpoint(host, "relay (WebSocket)") for host in hosts)
+            listed = (_of_relay(host) for host in hosts)
             wanted += [one for one in listed if one.at not in known]
         rows = await checker.check(wanted, limit)
     if listing is None:
@@ -175,15 +192,27 @@ async def check_prerequisites(
     return tuple(listing if row.endpoint == listing.endpoint and row.ok else row for row in rows)
 
 
-async def check_relay(azure: Azure, relay: str, *, proxy: str | None = None) -> Checked:
-    """One row for the relay that ARM named, for the detail of a tunnel that fails."""
+async def check_relay(
+    azure: Azure, relay: str, *, proxy: str | None = None, limit: float = HOST_LIMIT
+) -> tuple[Checked, ...]:
+    """Rows of the relay that ARM named and of the notification service, for a tunnel behind which nobody answers.
+
+    `relay` may be empty: it is not known then. `limit` is seconds for all of it.
+    """
     try:
-        trust = await asyncio.to_thread(make_trust, azure.endpoints.ca_file)
-        plane = await data_plane(azure)
+        async with asyncio.timeout(limit):
+            trust = await asyncio.to_thread(make_trust, azure.endpoints.ca_file)
+            plane = await data_plane(azure)
     except JumpdeckError as error:
-        return Checked(Endpoint(clean(relay), "relay (WebSocket)"), False, str(error), error.hint)
+        return (Checked(_of_relay(relay), False, str(error), error.hint, code=error.code),)
+    except TimeoutError:
+        return (Checked(_of_relay(relay), False, f"Azure's names of it are not known within {limit:g} s"),)
+    suffixes = suffixes_of(azure.endpoints, plane)
+    wanted = [relay_endpoint(suffixes, relay)] if relay else []
+    if suffixes.notification:
+        wanted.append(_notification(suffixes))
     async with _Checker(trust, proxy) as checker:
-        return (await checker.check([relay_endpoint(suffixes_of(azure.endpoints, plane), relay)]))[0]
+        return await checker.check(wanted, limit, late=f"no answer within {limit:g} s")
 
 
 def summary(rows: tuple[Checked, ...]) -> str:
@@ -207,7 +236,9 @@ class _Checker:
         import aiohttp
 
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=self._trust, limit=SIDE_BY_SIDE, force_close=True),
+            connector=aiohttp.TCPConnector(
+                ssl=self._trust, limit=SIDE_BY_SIDE, force_close=True, resolver=_names(), use_dns_cache=False
+            ),
             cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False,
         )  # fmt: skip
         return self
@@ -216,14 +247,18 @@ class _Checker:
         if self._session is not None:
             await self._session.close()
 
-    async def check(self, endpoints: list[Endpoint], limit: float = WHOLE_LIMIT) -> tuple[Checked, ...]:
-        """A row for each, in their order."""
+    async def check(
+        self, endpoints: list[Endpoint], limit: float = WHOLE_LIMIT, *, late: str = ""
+    ) -> tuple[Checked, ...]:
+        """A row for each, in their order; `late` is said of those without an answer in time."""
+        if not endpoints:
+            return ()
         tasks = [spawn(self._one(one), name=f"check {one.at}") for one in endpoints]
         try:
             await asyncio.wait(tasks, timeout=limit)
-            late = f"not checked within {limit:g} s"
+            late = late or f"not checked within {limit:g} s"
             return tuple(
-                task.result() if task.done() else Checked(one, False, late)
+                task.result() if task.done() else Checked(one, False, late, _hint(one), limit, proxy=self._shown(one))
                 for one, task in zip(endpoints, tasks, strict=True)
             )  # fmt: skip
         finally:
@@ -233,12 +268,12 @@ class _Checker:
 
     async def listed(self, notification: str, region: str) -> tuple[tuple[str, ...], Checked | None]:
         """The relay's hosts of a region, and the row of the service when it does not list them."""
-        at = endpoint(notification, "guest notification service", needed=False)
+        at = endpoint(notification, "guest notification service", needed=False, by_program=True)
         url = f"/urls/allowlist?{urlencode({'api-version': LIST_VERSION, 'location': region})}"
         try:
             status, body = await self._get(at, url, LIST_LIMIT)
         except JumpdeckError as error:
-            return (), _failed(at, error, 0.0)
+            return (), self._failed(at, error, 0.0)
         try:
             if status != 200:
                 raise ValueError(f"HTTP {status}")
@@ -253,7 +288,7 @@ class _Checker:
             try:
                 status, _ = await self._get(at, "/", 0)
             except JumpdeckError as error:
-                return _failed(at, error, time.monotonic() - began)
+                return self._failed(at, error, time.monotonic() - began)
             return Checked(at, True, f"reached (HTTP {status})", "", time.monotonic() - began)
 
     async def _get(self, at: Endpoint, path: str, limit: int) -> tuple[int, bytes]:
@@ -261,8 +296,7 @@ class _Checker:
         import aiohttp
 
         assert self._session is not None
-        proxy = choose_proxy(at.host, self._proxy)
-        proxy = proxy if proxy is None or "://" in proxy else f"http://{proxy}"
+        proxy = self._way_out(at)
         try:
             async with (
                 asyncio.timeout(HOST_LIMIT),
@@ -275,16 +309,51 @@ class _Checker:
                     body += piece
                 return answer.status, bytes(body[:limit])
         except (aiohttp.ClientError, OSError, ValueError) as error:  # a limit that has passed is an OSError
-            shown = "" if proxy is None else proxy.rpartition("@")[2].rpartition("://")[2]
-            raise from_exception(error, f"GET {path.partition('?')[0]}", at.at, shown) from error
+            raise from_exception(error, f"GET {path.partition('?')[0]}", at.at, self._shown(at)) from error
+
+    def _way_out(self, at: Endpoint) -> str | None:
+        """The web proxy's URL."""
+        found = proxy_of_program(at.host, self._proxy) if at.by_program else choose_proxy(at.host, self._proxy)
+        return found if found is None or "://" in found else f"http://{found}"
+
+    def _shown(self, at: Endpoint) -> str:
+        return clean((self._way_out(at) or "").rpartition("@")[2].rpartition("://")[2].rstrip("/"))
+
+    def _failed(self, at: Endpoint, error: JumpdeckError, seconds: float) -> Checked:
+        proxy_is_away = error.code == "JD-ARM-PROXY" and error.transient
+        hint = error.hint if proxy_is_away else _hint(at, error.hint)
+        return Checked(at, False, str(error), hint, seconds, error.code, self._shown(at))
 
 
-def _failed(at: Endpoint, error: JumpdeckError, seconds: float) -> Checked:
-    hint = error.hint
-    if at.purpose.startswith("relay"):
-        suffix = at.host.partition(".")[2] or at.host
-        hint = f"Have *.{suffix} let through on 443, WebSockets included. {hint}"
-    return Checked(at, False, str(error), hint, seconds)
+def _hint(at: Endpoint, more: str = "") -> str:
+    if not at.purpose.startswith("relay"):
+        return more
+    suffix = at.host.partition(".")[2] or at.host
+    return f"Have *.{suffix} let through on 443, WebSockets included. {more}".strip()
+
+
+def _names() -> aiohttp.abc.AbstractResolver:
+    """Asks the system, but never for `localhost` and what ends in it: that is this computer (RFC 6761 §6.3)."""
+    import aiohttp
+    from aiohttp.abc import AbstractResolver, ResolveResult
+
+    class Names(AbstractResolver):
+        def __init__(self) -> None:
+            self._system = aiohttp.ThreadedResolver()
+
+        async def resolve(self, host: str, port: int = 0, family: int = socket.AF_INET) -> list[ResolveResult]:
+            if not is_loopback(host):
+                return await self._system.resolve(host, port, socket.AddressFamily(family))
+            here = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
+            return [
+                ResolveResult(hostname=host, host=address, port=port, family=kind, proto=0, flags=0)
+                for kind, address in here if family in (socket.AF_UNSPEC, kind)
+            ]  # fmt: skip
+
+        async def close(self) -> None:
+            await self._system.close()
+
+    return Names()
 
 
 def _authority(url: str) -> str:

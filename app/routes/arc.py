@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from app.arc.native import NativeTunnel, minutes
-from app.arc.opening import Opening
+from app.arc.opening import Opening, proxy_of
 from app.arc.ports import HOST
 from app.errors import JumpdeckError, RouteError
 from app.profiles.model import ArcCluster, Profile
 from app.routes.context import RouteContext
+from app.routes.counted import CountedStream, Traffic
 from app.routes.direct import DirectDialer
 from app.rows import HopState, StepState
 from app.secrets import Secret, SecretItem, token_name
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from app.arc.preflight import ArcFacts
     from app.arc.tunnel import Tunnel
     from app.dialer import Dialer, ProtocolFactory
+
+Explain = Callable[[JumpdeckError, float], Awaitable[JumpdeckError]]
 
 MODES = {"entra": "Entra", "token": "service-account token"}
 
@@ -51,12 +54,19 @@ class ArcDial:
         if self.context.azure is None:
             raise RouteError("Azure is not at hand here", f"profile {self.profile.name} is a connected cluster",
                              code="JD-ARC-NO-AZURE")  # fmt: skip
+        azure = await self.context.azure()
         opening = Opening(
-            self.profile, await self.context.azure(), self.context.show or _silent, asker=self.context.asker,
+            self.profile, azure, self.context.show or _silent, asker=self.context.asker,
             token=self._token if self.cluster.auth == "token" else None,
         )  # fmt: skip
         opened = await opening.open()
-        connection = ArcConnection(self.label, MODES[self.cluster.auth], opened.tunnel, opened.facts)
+
+        async def explain(error: JumpdeckError, limit: float) -> JumpdeckError:
+            from app.arc.unanswered import explained
+
+            return await explained(error, azure, opened.facts, opened.relay, proxy_of(self.profile), limit)
+
+        connection = ArcConnection(self.label, MODES[self.cluster.auth], opened.tunnel, opened.facts, explain)
         try:
             yield connection
         finally:
@@ -75,8 +85,11 @@ def _silent(_: str) -> AbstractAsyncContextManager[None]:
 class ArcConnection:
     """An open tunnel as a `Connection`: every stream goes to our program's port on this computer."""
 
-    def __init__(self, label: str, mode: str, tunnel: Tunnel, facts: ArcFacts) -> None:
+    def __init__(
+        self, label: str, mode: str, tunnel: Tunnel, facts: ArcFacts, explain: Explain | None = None
+    ) -> None:
         self.tunnel, self.arc_facts = tunnel, facts
+        self._explain, self._traffic = explain, Traffic()
         self._label, self._mode = label, mode
         self._since = time.time()
         self._dialer = DirectDialer()
@@ -110,14 +123,16 @@ class ArcConnection:
         if self._lost is not None:
             raise self._lost
         await self.tunnel.check_listener()
-        return await self._dialer.dial(HOST, self.tunnel.port, factory)
+        stream = CountedStream(factory, self._traffic)
+        await self._dialer.dial(HOST, self.tunnel.port, lambda: stream.below)
+        return stream
 
     async def wait_lost(self) -> JumpdeckError:
         """Return when the tunnel has ended."""
         return await self.tunnel.wait_lost()
 
     def facts(self) -> HopState:
-        """Mode, how it runs, the time left of tunnel and token, the correlation id."""
+        """Mode, how it runs, the time left of tunnel and token, the correlation id, bytes of all streams."""
         tunnel, now = self.tunnel, time.time()
         told = [self._mode, tunnel.label]
         if tunnel.relay_ends is not None:
@@ -127,7 +142,14 @@ class ArcConnection:
         if tunnel.correlation_id:
             told.append(f"correlation id {clean(tunnel.correlation_id)}")
         state = StepState.DONE if self._lost is None else StepState.FAILED
-        return HopState(self._label, state, self._since, note=", ".join((*told, *tunnel.notes)))
+        return HopState(
+            self._label, state, self._since, received=self._traffic.received, sent=self._traffic.sent,
+            note=", ".join((*told, *tunnel.notes)),
+        )  # fmt: skip
+
+    async def explain(self, error: JumpdeckError, limit: float) -> JumpdeckError:
+        """A failure behind the tunnel, with what this computer reaches of the relay."""
+        return error if self._explain is None else await self._explain(error, limit)
 
     async def verify(self, limit: float) -> None:
         """Have the program answer. Raises RouteError."""

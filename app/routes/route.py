@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 from msgspec.structs import replace
 
-from app.dialer import Connection, Dialer, Hop, Reachable
+from app.dialer import Connection, Dialer, Explaining, Hop, Reachable
 from app.errors import JumpdeckError
 from app.routes.shared import Keys, SharedHop, SharedHops, part_of_way
 from app.rows import HopState, StepState
@@ -161,6 +161,9 @@ class Route:
 
         A stream inside a Bastion ends without a word about it: what lies behind seems silent whoever is.
         """
+        for hop in self._hops:
+            if isinstance(hop.dialer, Explaining):
+                return await hop.dialer.explain(error, limit)
         ways = [hop.label for hop in self._hops if isinstance(hop.dialer, Reachable)]
         if not ways or any(label.partition(" (")[0] in error.detail for label in ways):
             return error

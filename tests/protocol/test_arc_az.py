@@ -101,6 +101,7 @@ async def test_az_opens_the_cluster(az: Az, monkeypatch: pytest.MonkeyPatch, tmp
         )
         assert len(listening(az.child)) == 2
         assert (az.shared / "config.yml").read_bytes() == MINE  # az has overwritten it, and it has come back
+        assert tunnel._version is not None and await tunnel._version.ask(LIMIT) == 401, "503 and 404 were no readiness"
         await tunnel.check_listener()
         await tunnel.verify(LIMIT)
     nothing_left(az)

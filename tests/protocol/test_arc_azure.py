@@ -344,7 +344,8 @@ async def test_the_whole_side_over_the_labs_azure(tmp_path: Path, monkeypatch: p
             assert isinstance(config, dict) and config["resourceManagerEndpoint"].startswith(cloud.resource_manager)
             token = await pop_token(identity, "k" * 43, found.tenant)
             assert token_claims(token.value)["cnf"]
-            row = await check_relay(azure, got.relay)
+            row, _ = await check_relay(azure, got.relay)
+            assert row.ok, row
             assert row.endpoint.host.startswith(got.relay) and row.endpoint.host.endswith(
                 config["serviceBusEndpointSuffix"].partition(":")[0]
             )  # fmt: skip

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
+from app.arc.child_env import proxy_of_program
 from app.arc.cloud import DataPlane
 from app.arc.prerequisites import (
     MAX_LISTED,
     SUFFIXES,
     Checked,
     Endpoint,
+    _names,
     check_prerequisites,
     check_relay,
     fixed_endpoints,
@@ -82,6 +85,26 @@ def test_listed_hosts_stand_once_and_nothing_else_is_taken_for_one() -> None:
             listed_hosts(bad)
 
 
+async def test_no_name_server_is_asked_for_names_of_this_computer() -> None:
+    names = _names()
+    for host in ("localhost", "lab-relay.servicebus.localhost", "A.LOCALHOST."):
+        found = await names.resolve(host, 443, socket.AF_UNSPEC)
+        assert [one["host"] for one in found] == ["127.0.0.1", "::1"] and {one["port"] for one in found} == {443}
+    await names.close()
+
+
+def test_the_program_goes_out_as_programs_in_go_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "localhost,.corp")
+    assert proxy_of_program("ns.servicebus.windows.net") is None
+    for host in ("localhost", "127.0.0.1", "127.0.0.2", "relay.corp"):
+        assert proxy_of_program(host, "proxy:3128") is None
+    assert proxy_of_program("ns.servicebus.windows.net", "proxy:3128") == "http://proxy:3128"
+    monkeypatch.setenv("HTTPS_PROXY", "http://other:8080")
+    assert proxy_of_program("ns.servicebus.windows.net") == "http://other:8080"
+
+
 # -- what their rows say ----------------------------------------------------------------------------------------------
 
 
@@ -141,13 +164,15 @@ async def test_a_service_that_lists_nothing_is_said_in_its_row(tmp_path: Path) -
 async def test_a_relay_that_does_not_let_us_through_is_told_in_one_row(tmp_path: Path) -> None:
     async with arm_server() as server, azure_at(server, tmp_path) as found:
         azure = local(found, server)
-        row = await check_relay(azure, f"127.0.0.1:{server.port}")
-        assert row.endpoint == Endpoint("127.0.0.1", "relay (WebSocket)", server.port)
+        row, other = await check_relay(azure, f"127.0.0.1:{server.port}")
+        assert other.ok and other.endpoint.purpose == "guest notification service"
+        assert row.endpoint == Endpoint("127.0.0.1", "relay (WebSocket)", server.port, by_program=True)
         assert row.ok and summary((row,)) == f"127.0.0.1:{server.port} is reached"
     async with web_proxy(b"HTTP/1.1 403 Blocked by policy\r\n\r\n") as (port, seen), arm_server() as server:
         async with azure_at(server, tmp_path) as found:
             azure = local(found, server, suffix="relay.test")
-            row = await check_relay(azure, "ns", proxy=f"127.0.0.1:{port}")
+            row, _ = await check_relay(azure, "ns", proxy=f"127.0.0.1:{port}")
+        assert (row.code, row.proxy) == ("JD-ARM-PROXY", f"127.0.0.1:{port}")
         assert seen[0].startswith(b"CONNECT ns.relay.test:443")
         assert not row.ok and "proxy" in row.why and "403" in row.why and "Blocked by policy" in row.why
         assert "*.relay.test" in row.hint and summary((row,)).startswith("relay (WebSocket) ns.relay.test:443 is not")

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from app.arc.child_env import child_environment
+from app.arc.last_lines import LastLines
 from app.arc.process import ArcProcess
 from app.arc.processes import MARK, known, lives
 from app.arc.program import Program
@@ -172,6 +173,26 @@ async def test_a_port_that_another_program_has_taken_is_not_used(tmp_path: Path)
         await asyncio.to_thread(go.write_text, ".")
         error = await failure
     assert error.code == "JD-ARC-PORT" and str(port) in error.title and f"process {os.getpid()}" in error.detail
+
+
+async def test_a_port_that_a_child_of_it_has_is_its_own(tmp_path: Path) -> None:
+    body = "kept = listen(ports[1 if os.fork() else 0])\nsignal.pause()\n"
+    process = await started(stand_in(tmp_path / "bin", body))
+    assert (await process.check_owner(process.http_port)).verdict is Verdict.OURS
+    await process.aclose()
+    assert (await process.check_owner(process.http_port)).verdict is Verdict.GONE, "it ends with its group"
+
+
+async def test_the_last_words_are_waited_for() -> None:
+    pipe = asyncio.StreamReader()
+    said = LastLines(pipe, 2, "a program")
+    waiting = asyncio.ensure_future(said.read_up())
+    await asyncio.sleep(0)
+    pipe.feed_data(b"one\rtwo\r\n \nthr")
+    pipe.feed_data(b"ee")
+    pipe.feed_eof()
+    await waiting
+    assert said.all == ("two", "three") and said.last == "three"
 
 
 async def test_one_that_is_deaf_is_killed_also_when_nobody_waits_any_more(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ from tests.fakes import FakeAsker
 from tests.peers import require, require_linux
 from tests.running import command, jumpdeck
 from tests.states import is_up, reach
+from tests.tls_servers import unused_port
 from tests.web_proxy import web_proxy
 
 require_linux("the stand-in is a script")
@@ -155,6 +156,7 @@ async def test_a_session_tells_its_steps_and_what_the_tunnel_lives_by(portal: Po
         given = {arm_id: (method, correlation) for arm_id, method, correlation in portal.lab.azure.arc.given}
         assert given[ARC_ENTRA][0] == "AAD" and given[ARC_TOKEN][0] == "Token"
         assert f"correlation id {given[ARC_ENTRA][1]}" in hop.note
+        assert hop.received > 500 < hop.sent, "TLS with the program and an answer to /version"
         assert entra.state.token_until is not None and "@" in entra.state.identity
         assert len(runs()) == 2 and leaks(portal.lab.account_token) == []
         run = runs()[0]
@@ -320,7 +322,7 @@ REFUSED = [
     ("arm-401", "JD-ARM-FORBIDDEN", 4, Recovery.NEEDS_PERSON, "HTTP 401"),
     ("arc-register-empty", "JD-ARC-ANSWER", 5, Recovery.PERMANENT, "no kubeconfig"),
     ("group-overage", "JD-ARC-OVERAGE", 6, Recovery.PERMANENT, "verage claim"),
-    ("arc-offline", "JD-ARC-AGENT", 5, Recovery.TRANSIENT, "HTTP 502"),
+    ("arc-offline", "JD-ARC-AGENT", 5, Recovery.TRANSIENT, "(Offline). The tunnel will probably fail; GET /version"),
 ]  # fmt: skip
 
 
@@ -372,6 +374,19 @@ async def test_a_program_that_cannot_be_verified_is_not_used_and_not_left_runnin
         error = error_of(await reach(session, lambda state: state.error is not None))
         assert (error.code, error.recovery) == (code, Recovery.PERMANENT)
         assert session.hop_states() == () and runs() == []
+
+
+async def test_the_endpoint_is_named_that_this_computer_does_not_reach(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await portal.lab.fault("cut", "relay")
+    error = error_of(await failing())
+    assert (error.code, int(error.exit_code), error.transient) == ("JD-ARC-RELAY", 5, True)
+    assert error.detail.startswith("lab-relay.") and "WebSockets included" in error.hint
+    dead = f"127.0.0.1:{unused_port()}"
+    monkeypatch.setenv("HTTPS_PROXY", f"http://{dead}")
+    error = error_of(await failing())
+    assert (error.code, int(error.exit_code)) == ("JD-ARC-PROXY", 5) and dead in error.title
 
 
 async def test_what_azure_does_not_show_and_what_the_cluster_denies_is_said(portal: Portal) -> None:

@@ -13,6 +13,7 @@ import pytest
 from app.arc.processes import known, wait_gone
 from app.process_group import TooLongError, TooMuchError, end_group, run_group, start_group
 from tests.peers import require_linux
+from tests.running import processes_with
 
 LIMIT = 20.0
 ENV = {"PATH": os.environ["PATH"]}
@@ -45,6 +46,16 @@ async def test_whoever_gives_up_twice_leaves_nothing_behind(tmp_path: Path) -> N
         await asyncio.wait({call}, timeout=LIMIT)
         assert call.cancelled()
     gc.collect()  # a transport that was left open warns here, and warnings are errors
+
+
+async def test_whoever_gives_up_before_it_runs_leaves_nothing_behind() -> None:
+    for number in range(3):  # while it is being started
+        starting = asyncio.ensure_future(start_group(["/bin/sleep", "600"], env={"GIVEN_UP": str(os.getpid())}))
+        for _ in range(number):
+            await asyncio.sleep(0)
+        starting.cancel()
+        await asyncio.wait({starting}, timeout=LIMIT)
+        assert starting.cancelled() and processes_with(f"GIVEN_UP={os.getpid()}") == []
 
 
 async def test_a_program_that_is_asked_has_time_to_say_goodbye(tmp_path: Path) -> None:
