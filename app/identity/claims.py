@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from enum import Enum
 
 from app.errors import SignInError
-from app.identity.source import NAME_LIMIT, token_claims
+from app.identity.source import NAME_LIMIT, end_of, token_claims
 from app.records import Record
 from app.secrets import Secret
 from app.text import clean
@@ -78,8 +78,8 @@ def of_token(token: Secret, *, read_from: str = "", expires_at: float | None = N
     claims = token_claims(token)
     if not claims:
         return Who(Kind.OPAQUE, expires_at=expires_at, read_from=read_from)
-    end = claims.get("exp")
-    until = float(end) if isinstance(end, int | float) else expires_at
+    end = end_of(claims)
+    until = expires_at if end is None else end
     subject = _text(claims, "sub")
     if subject.startswith(SERVICE_ACCOUNT):
         return Who(Kind.SERVICE_ACCOUNT, subject, issuer=_text(claims, "iss"), expires_at=until, read_from=read_from)

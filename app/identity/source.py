@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from app.errors import Recovery, SignInError
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 NAME_LIMIT = 128
 """Characters of a principal's name that are shown; a UPN has at most 113."""
+
+
+_NEVER = 1e12
+"""POSIX seconds: a token that says a later end than this says none."""
 
 
 class About(Record):
@@ -98,6 +102,12 @@ def token_claims(token: Secret) -> dict[str, object]:
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def end_of(claims: Mapping[str, object]) -> float | None:
+    """When a token ends by its claims (`exp`, RFC 7519 §4.1.4), in POSIX seconds; None when it does not say."""
+    end = claims.get("exp")
+    return float(end) if isinstance(end, int | float) and abs(end) < _NEVER else None
 
 
 def principal(token: Secret) -> str:
