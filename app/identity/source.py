@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 NAME_LIMIT = 128
 """Characters of a principal's name that are shown; a UPN has at most 113."""
-
-
 _NEVER = 1e12
 """POSIX seconds: a token that says a later end than this says none."""
 

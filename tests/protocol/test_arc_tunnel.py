@@ -199,7 +199,7 @@ async def test_streams_are_opened_to_our_program_only_and_to_none_that_has_ended
     (kubeconfig(ca=b""), "no CA"),
     (kubeconfig(server=f"https://localhost:4711/{PREFIX}"), "its server is https://localhost"),
     (kubeconfig(server=f"https://127.0.0.1:4711/{PREFIX[:-1]}"), "its server is"),
-])  # fmt: skip
+], ids=["no CA", "another host", "another cluster"])  # fmt: skip
 async def test_a_way_that_is_not_this_clusters_or_names_no_ca_is_not_taken(config: str, said: str) -> None:
     found = await access()
     assert found.complete is not None
