@@ -222,3 +222,27 @@ async def test_another_program_brings_another_ca_and_nothing_else_changes() -> N
         versions.append(whole.context_version())
         assert whole.ca == ca and replace(whole, ca=None, warnings=()) == replace(found, complete=whole.complete)
     assert versions[0] == versions[1] < versions[2] and found.context_factory() is not None
+
+
+class FakeWay:
+    """An open way that counts how often a new credential of the relay is wanted, and has none."""
+
+    token_ends = None
+    warnings: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        self.kubeconfig = kubeconfig().encode()
+        self.renewed = 0
+
+    async def renew(self) -> None:
+        self.renewed += 1
+        raise RouteError("Azure cannot be reached", code="JD-ARM-UNREACHABLE")
+
+
+async def test_when_nobody_answers_the_relays_credential_is_had_anew_as_far_as_that_goes() -> None:
+    found, way = await access(), FakeWay()
+    assert found.complete is not None and found.recheck is not None
+    await found.recheck()  # before the way is open
+    found.complete(way)  # type: ignore[arg-type]  # nobody dials here
+    await found.recheck()
+    assert way.renewed == 1
