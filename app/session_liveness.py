@@ -70,6 +70,8 @@ class Liveness:
         """Stay UP until the link is lost; raises the reason. `settled` tells whether earlier tries are forgotten."""
         async with TaskOwner(f"liveness {self._board.state.profile}") as owner:
             lost = owner.spawn(self._route.wait_lost(), name="wait lost")
+            if (self._board.state.latency or 0.0) > HELD_BACK:  # what opened just now was held back: measure anew
+                self.wake.set()
             while True:
                 doubted = await self._pause(owner, lost)
                 if lost.done():

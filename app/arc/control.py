@@ -32,6 +32,7 @@ CALL_LIMIT = 15.0
 ANSWER_LIMIT = 1 << 20
 """Bytes of an answer: a kubeconfig has a few thousand."""
 REGISTER_VERSION = "2020-10-01"
+_OTHER = "If it lasts, another version of arcProxy may help (arc-proxy in the profile)."
 _KEY_LIMIT = 200
 """Characters of the name of a key; it is a thumbprint of 43."""
 
@@ -180,16 +181,15 @@ def _refused(what: str, status: int, raw: bytes) -> JumpdeckError:
     detail = f"{what}: HTTP {status}" + (f", it says: {said}" if said else "")
     if "public key expired" in said.lower():
         return KeyExpired(
-            "The local proxy has changed its key", detail, "It is started again.", code="JD-ARC-KEY", layer=LAYER,
-            recovery=Recovery.TRANSIENT,
+            "The local proxy has changed its key", detail, f"It is started again. {_OTHER}", code="JD-ARC-KEY",
+            layer=LAYER, recovery=Recovery.TRANSIENT,
         )  # fmt: skip
-    hint = "If it lasts, another version of arcProxy may help (arc-proxy in the profile)."
     if status >= 500:
-        return RouteError("The local proxy fails", detail, f"It is tried again. {hint}", code="JD-ARC-REFUSED",
+        return RouteError("The local proxy fails", detail, f"It is tried again. {_OTHER}", code="JD-ARC-REFUSED",
                           layer=LAYER, recovery=Recovery.TRANSIENT)  # fmt: skip
     return RouteError(
         "The local proxy refuses", detail,
-        f"It is not tried again by itself: check that the cluster and the sign-in are the right ones, then try. {hint}",
+        f"Not tried again by itself: check that the cluster and the sign-in are the right ones, try then. {_OTHER}",
         code="JD-ARC-REFUSED", layer=LAYER,
     )  # fmt: skip
 

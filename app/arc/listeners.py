@@ -25,8 +25,8 @@ async def check_listener(port: int, pid: int, whose: str, *, run: str = "", imag
         return found
     raise RouteError(
         f"Another program listens on port {port} of {whose}", f"{HOST}:{port}: {clean(found.who or 'another process')}",
-        "Nothing was sent to it. A new pair of ports is taken at the next try.", code="JD-ARC-PORT", layer=LAYER,
-        recovery=Recovery.TRANSIENT,
+        "Nothing was sent to it. New ports are taken at the next try; if it lasts, look what that process is.",
+        code="JD-ARC-PORT", layer=LAYER, recovery=Recovery.TRANSIENT,
     )  # fmt: skip
 
 

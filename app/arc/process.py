@@ -154,7 +154,8 @@ class ArcProcess:
         await self._said.read_up()
         return RouteError(
             f"The local Arc proxy has ended ({how_ended(code)})", self._last_words(),
-            "It is started again.", code="JD-ARC-ENDED", layer=LAYER, recovery=Recovery.TRANSIENT,
+            "It is started again. If it lasts, --verbose has the log say more.", code="JD-ARC-ENDED", layer=LAYER,
+            recovery=Recovery.TRANSIENT,
         )  # fmt: skip
 
     async def check_owner(self, port: int) -> PeerOwner:

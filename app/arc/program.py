@@ -113,10 +113,11 @@ def version_of(path: Path) -> str:
 
 
 def no_program(why: str = "") -> RouteError:
-    """Nothing was found, and nothing may be downloaded (`why` says that)."""
+    """Nothing was found, and nothing may be downloaded (`why` says that). Blocks."""
     here = this_platform()
+    where = "; ".join((f"neither in {shown(own_cache())} nor in ~/.clientproxy", *_passed_over(here)))
     return RouteError(
-        "The Arc proxy program is not here", prose(why) or f"neither in {shown(own_cache())} nor in ~/.clientproxy",
+        "The Arc proxy program is not here", prose(why) or where,
         f"On a terminal, `jumpdeck trust PROFILE` offers the download of {NEWEST}. Without internet: bring "
         f"{here.file_name(NEWEST)} from a computer that has it (az keeps it in ~/.clientproxy) and set "
         "arc-proxy = \"PATH\" in the profile.",
@@ -132,6 +133,13 @@ def _from_setting(path: Path) -> Program:
             "Correct the file, or the setting in the profile.", code="JD-ARC-PROGRAM", layer=LAYER,
         )  # fmt: skip
     return Program(path, version_of(path), "arc-proxy")
+
+
+def _passed_over(here: Platform) -> list[str]:
+    """The programs that are here and may not be run, with the reason; a few of them."""
+    found = [path for folder in (own_cache(), Path.home() / ".clientproxy") for path, _ in _versions(folder, here)]
+    wrong = [(path, why) for path in sorted(found) if (why := _wrong(path))]
+    return [f"{shown(path)} is not run: {why}" for path, why in wrong[:2]]
 
 
 def _versions(folder: Path, here: Platform) -> list[tuple[Path, str]]:

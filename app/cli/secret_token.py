@@ -56,9 +56,9 @@ def _claims(value: str) -> dict[str, object] | None:
 def _check_end(claims: dict[str, object]) -> None:
     import time
 
-    from app.identity.claims import ends_at
+    from app.identity.source import end_of
 
-    end = ends_at(claims)
+    end = end_of(claims)
     if end is not None and end <= time.time():
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(end))
         raise _no_token(f"it has ended ({when})", title="The token has ended")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -14,6 +13,7 @@ from app.asking import Asker
 from app.cluster import kubeconfig, tls
 from app.errors import JumpdeckError, ProfileError, Recovery, SignInError
 from app.files import read_private
+from app.identity.source import end_of, token_claims
 from app.outbound import CA_LIMIT, choose_proxy
 from app.profiles.model import AksCluster, ArcCluster, KubeconfigCluster, NetworkHop, Profile, ServerCluster
 from app.records import Record, field
@@ -197,17 +197,8 @@ def bearer(token: Secret) -> dict[str, str]:
 
 
 def token_expiry(token: Secret) -> float | None:
-    """When a JWT ends (`exp`, RFC 7519 §4.1.4), read without checking it: only to say why a server refused it."""
-    import json
-
-    parts = token.reveal().split(".")
-    if len(parts) != 3:
-        return None
-    try:
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-        return float(claims["exp"])
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None
+    """When a JWT ends, read without checking it: only to say why a server refused it."""
+    return end_of(token_claims(token))
 
 
 async def resolve_access(

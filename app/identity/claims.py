@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from enum import Enum
 
 from app.errors import SignInError
-from app.identity.source import NAME_LIMIT, token_claims
+from app.identity.source import NAME_LIMIT, end_of, token_claims
 from app.records import Record
 from app.secrets import Secret
 from app.text import clean
@@ -20,8 +20,6 @@ MAX_GROUPS = 1_000
 """Groups that are taken from one credential; Entra puts 200 at most into a token."""
 SERVICE_ACCOUNT = "system:serviceaccount:"
 """Before the namespace and name of a service account, where it stands as a user."""
-_END_OF_TIME = 253_402_214_400
-"""The last day of the year 9999, in POSIX seconds: beyond it no calendar of Python's goes, in any time zone."""
 _LONG_LIVED = "kubernetes.io/serviceaccount/"
 
 
@@ -80,7 +78,8 @@ def of_token(token: Secret, *, read_from: str = "", expires_at: float | None = N
     claims = token_claims(token)
     if not claims:
         return Who(Kind.OPAQUE, expires_at=expires_at, read_from=read_from)
-    until = ends_at(claims) or expires_at
+    end = end_of(claims)
+    until = expires_at if end is None else end
     subject = _text(claims, "sub")
     if subject.startswith(SERVICE_ACCOUNT):
         return Who(Kind.SERVICE_ACCOUNT, subject, issuer=_text(claims, "iss"), expires_at=until, read_from=read_from)
@@ -101,14 +100,6 @@ def of_token(token: Secret, *, read_from: str = "", expires_at: float | None = N
         tenant=_text(claims, "tid"), client_id="" if person else client, groups=_groups(claims),
         overage=_overage(claims), expires_at=until, read_from=read_from,
     )  # fmt: skip
-
-
-def ends_at(claims: Mapping[str, object]) -> float | None:
-    """When a token ends, in POSIX seconds; None when it does not say so in a time that there is."""
-    end = claims.get("exp")
-    if isinstance(end, bool) or not isinstance(end, int | float) or not 0 < end < _END_OF_TIME:
-        return None
-    return float(end)
 
 
 def of_certificate(chain: bytes, *, read_from: str = "") -> Who:

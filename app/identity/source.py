@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from app.errors import Recovery, SignInError
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 NAME_LIMIT = 128
 """Characters of a principal's name that are shown; a UPN has at most 113."""
+_END_OF_TIME = 253_402_214_400
+"""The last day of the year 9999, in POSIX seconds: beyond it no calendar of Python's goes, in any time zone."""
 
 
 class About(Record):
@@ -98,6 +100,14 @@ def token_claims(token: Secret) -> dict[str, object]:
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def end_of(claims: Mapping[str, object]) -> float | None:
+    """When a token ends by its claims (`exp`, RFC 7519 §4.1.4), in POSIX seconds; None without a real one."""
+    end = claims.get("exp")
+    if isinstance(end, bool) or not isinstance(end, int | float) or not 0 < end < _END_OF_TIME:
+        return None
+    return float(end)
 
 
 def principal(token: Secret) -> str:

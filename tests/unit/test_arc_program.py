@@ -63,6 +63,7 @@ def test_one_that_others_may_change_is_not_run(tmp_path: Path) -> None:
     az = tmp_path / "home" / ".clientproxy"
     path = put(az, this_platform().file_name(NEWEST), 0o777)
     assert find_program() is None
+    assert f"{path.name} is not run: " in no_program().detail and "others may write" in no_program().detail
     path.chmod(0o755)
     assert find_program() is not None
     az.chmod(0o777)

@@ -67,3 +67,15 @@ async def test_an_answer_that_was_held_back_is_measured_again() -> None:
 
 async def test_a_usual_answer_costs_one_request() -> None:
     assert await probes_after_a_doubt(0.04) == (1, 0.04)
+
+
+async def test_what_opening_it_took_is_measured_anew_at_once() -> None:
+    board = StateBoard("prod", lambda _: None)
+    board.move(SessionPhase.CONNECTING)
+    board.move(SessionPhase.UP, latency=6.3)
+    looked = asyncio.Event()
+    liveness = Liveness(board, cast("Any", Way()), every=100 * LIMIT)
+    async with TaskOwner("test") as owner:
+        owner.spawn(liveness.hold(cast("Any", Held(0.038)), lambda: bool(looked.set()) or True), name="hold")
+        await asyncio.wait_for(looked.wait(), LIMIT)
+        assert board.state.latency == 0.038
