@@ -42,7 +42,7 @@ from tests.web_proxy import web_proxy
 
 require_linux("the stand-in is a script")
 T = TypeVar("T")
-ROUNDS = int(os.environ.get("SOAK", "2"))
+ROUNDS = 10 if os.environ.get("SOAK") else 2
 """How often both clusters are opened side by side; ten times in `make soak`."""
 BOTH = ("lab-arc", "lab-arc-token")
 KUBECTL = ("--no-input", "--", "kubectl", "get", "pods", "-o", "name")
