@@ -57,6 +57,15 @@ class ArcFacts(Record):
     hidden: bool = False
     """Nobody could read it."""
 
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The agent's version, status and last contact, and who decides inside the cluster, as far as Azure said."""
+        at = "" if self.last_contact is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(self.last_contact))
+        seen = f"(last contact {at})" if at else ""
+        agent = " ".join(filter(None, (self.agent_version, self.status, seen)))
+        rbac = {True: "Azure RBAC on", False: "Azure RBAC off", None: ""}[self.azure_rbac]
+        return tuple(filter(None, (agent and f"agent {agent}", rbac)))
+
 
 async def preflight(azure: Azure, arc_id: str, *, clock: Callable[[], float] = time.time) -> ArcFacts:
     """The facts and lasting warnings. Raises JumpdeckError for what cannot work: 401, 404, private link, no network.

@@ -132,7 +132,7 @@ class ArcConnection:
         return await self.tunnel.wait_lost()
 
     def facts(self) -> HopState:
-        """Mode, how it runs, the time left of tunnel and token, the correlation id, bytes of all streams."""
+        """Mode, how it runs, the time left of tunnel and token, the correlation id, the agent, bytes of all streams."""
         tunnel, now = self.tunnel, time.time()
         told = [self._mode, tunnel.label]
         if tunnel.relay_ends is not None:
@@ -144,7 +144,7 @@ class ArcConnection:
         state = StepState.DONE if self._lost is None else StepState.FAILED
         return HopState(
             self._label, state, self._since, received=self._traffic.received, sent=self._traffic.sent,
-            note=", ".join((*told, *tunnel.notes)),
+            note=", ".join((*told, *self.arc_facts.told, *tunnel.notes)),
         )  # fmt: skip
 
     async def explain(self, error: JumpdeckError, limit: float) -> JumpdeckError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -155,7 +156,8 @@ async def test_a_session_tells_its_steps_and_what_the_tunnel_lives_by(portal: Po
         assert other.note.startswith("service-account token, ") and "token 5" not in other.note
         given = {arm_id: (method, correlation) for arm_id, method, correlation in portal.lab.azure.arc.given}
         assert given[ARC_ENTRA][0] == "AAD" and given[ARC_TOKEN][0] == "Token"
-        assert f"correlation id {given[ARC_ENTRA][1]}" in hop.note
+        assert f"correlation id {given[ARC_ENTRA][1]}, agent 1." in hop.note
+        assert re.search(r"agent 1\.\S+ Connected \(last contact 20[\d :-]+\), Azure RBAC off", hop.note)
         assert hop.received > 500 < hop.sent, "TLS with the program and an answer to /version"
         assert entra.state.token_until is not None and "@" in entra.state.identity
         assert len(runs()) == 2 and leaks(portal.lab.account_token) == []
