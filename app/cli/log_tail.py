@@ -47,6 +47,8 @@ async def tail_profiles(args: argparse.Namespace, query: TailQuery, look: Look) 
             output.broken.result()  # raises what is not just a reader that has left
             return int(ExitCode.DONE)
         failure = done.result()
+    if output.broken.done():
+        output.broken.result()  # what was still on its way out when all was read: not silently lost
     if failure is not None and len(names) == 1 and not args.profile.startswith("@"):
         raise failure
     return int(failure.exit_code) if failure else int(ExitCode.DONE)
