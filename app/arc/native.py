@@ -67,6 +67,7 @@ class NativeTunnel:
         self.kubeconfig = b""
         self.label = label
         self.correlation_id = source.correlation_id
+        self.port, self.pid = process.https_port, process.pid
         self._process, self._source, self._said = process, source, notes
         self._control = Control(process.http_port, process.https_port, self._check, source.correlation_id)
         self._relay: Clock | None = None
@@ -77,18 +78,10 @@ class NativeTunnel:
         """One control call at a time."""
         self._owner = TaskOwner(label)
         self._lost: asyncio.Future[JumpdeckError] = asyncio.get_running_loop().create_future()
-        self._owner.spawn(self._watch_process(), name="watch the program")
+        self._owner.spawn(self._lose_by(process.wait_end), name="watch the program")
         self._closed = False
 
     # -- how it is -----------------------------------------------------------------------------------------------------
-
-    @property
-    def port(self) -> int:
-        return self._process.https_port
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
 
     @property
     def relay_ends(self) -> float | None:
@@ -119,7 +112,7 @@ class NativeTunnel:
     async def register(self, offer: RelayCredential) -> None:
         """Have the program take the relay's credential. Raises JumpdeckError."""
         async with self._turn, self._ended():
-            kubeconfig = await self._control.register(self._source.arc_id, self._with_token(offer))
+            kubeconfig = await self._control.register(self._source.arc_id, _with_token(offer, self._source.token))
         self.kubeconfig = self.kubeconfig or kubeconfig  # ports and certificate stay as they are, so the way in does
         self._relay_ends = offer.expires_at
 
@@ -127,10 +120,10 @@ class NativeTunnel:
         """From now on renew what ends."""
         source = self._source
         self._relay = Clock(f"{self.label}: relay", self._relay_ends, self._renew_relay, source.relay_patience)
-        self._owner.spawn(self._run(self._relay), name="relay")
+        self._owner.spawn(self._lose_by(self._relay.run), name="relay")
         if self._token_ends is not None:
             self._token = Clock(f"{self.label}: identity", self._token_ends, self._renew_token, source.token_patience)
-            self._owner.spawn(self._run(self._token), name="identity")
+            self._owner.spawn(self._lose_by(self._token.run), name="identity")
 
     async def renew(self) -> None:
         """Register anew now, on the same ports: that may mend what is wrong with the relay. Raises JumpdeckError."""
@@ -225,22 +218,18 @@ class NativeTunnel:
         await self.register(offer)
         return offer.expires_at
 
-    async def _run(self, clock: Clock) -> None:
+    async def _lose_by(self, end: Callable[[], Awaitable[JumpdeckError]]) -> None:
         attend(None)  # no browser opens hours later
-        self._lose(await clock.run())
-
-    async def _watch_process(self) -> None:
-        self._lose(await self._process.wait_end())
+        self._lose(await end())
 
     def _lose(self, error: JumpdeckError) -> None:
         if not self._lost.done():
             self._lost.set_result(error)
 
-    def _with_token(self, offer: RelayCredential) -> RelayCredential:
-        """The kubeconfig with the service account's token in its user, in memory, as az makes it."""
-        if self._source.token is None:
-            return offer
-        return replace(offer, kubeconfig=with_token(offer.kubeconfig, self._source.token))
+
+def _with_token(offer: RelayCredential, token: Secret | None) -> RelayCredential:
+    """The kubeconfig with the service account's token in its user, in memory, as az makes it."""
+    return offer if token is None else replace(offer, kubeconfig=with_token(offer.kubeconfig, token))
 
 
 def with_token(kubeconfig: bytes, token: Secret) -> bytes:
