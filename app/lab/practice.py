@@ -57,7 +57,7 @@ BANNER = (
 _log = logging.getLogger("app.lab.server")
 _log.addHandler(logging.NullHandler())  # else Python prints what nobody takes on standard error
 
-EstateKind = Literal["living", "none"]
+EstateKind = Literal["living", "still", "none"]
 
 
 class Lab:
@@ -102,19 +102,21 @@ class Lab:
     ) -> AsyncIterator[Lab]:
         """Start a lab and remove all of it at the end. `folder` must be new or empty; without one it is temporary.
 
-        `estate="none"` is an empty cluster for tests that add their own pods. `log_limit` is the size in bytes at which
-        a container's log is rotated. Raises OSError when the folder cannot be made.
+        `estate="none"` is an empty cluster for tests that add their own pods, "still" the estate of a moment, for tests
+        that read it twice. `log_limit` is the size in bytes at which a container's log is rotated. Raises OSError when
+        the folder cannot be made.
         """
         async with AsyncExitStack() as stack:
             place = stack.enter_context(lab_folder(folder))
             lab = cls(place, make_certificates(place.root), seed, log_limit)
-            if estate == "living":
-                living = Estate(lab.cluster, seed=seed)
-                living.populate()
-                owner = await stack.enter_async_context(TaskOwner("lab estate"))
-                owner.spawn(living.run(), name="life")
-            else:
+            if estate == "none":
                 lab.cluster.add_namespace("default")
+            else:
+                kept = Estate(lab.cluster, seed=seed)
+                kept.populate()
+                if estate == "living":
+                    owner = await stack.enter_async_context(TaskOwner("lab estate"))
+                    owner.spawn(kept.run(), name="life")
             await lab._listen(stack)
             await lab._open_jump_boxes(stack)
             await lab._open_azure(stack)

@@ -81,7 +81,7 @@ SAID = (
 
 async def test_the_kubectl_of_a_command_says_what_kubectl_says(tmp_path: Path) -> None:
     require("kubectl")
-    async with Lab.open(seed=3) as lab:
+    async with Lab.open(seed=3, estate="still") as lab:  # one that lives changes between the two questions
         portal = Portal(lab)
         lab.azure.invoke.start_delay = 0.01
         config = write_config(portal, tmp_path / "config", portal.token(AKS_SCOPE))
