@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from app.profiles.store import ProfileBook
-    from app.sessions import Sessions
+    from app.sessions.supervisor import Sessions
     from screens.app import ConsoleApp
     from widgets.profile_list import ProfileEntry
 
@@ -93,7 +93,7 @@ def build_app(load_book: Callable[[], ProfileBook], first: str | None, *, ascii_
         book = load_book()
 
         def make_sessions(asker: ConsoleAsker) -> Sessions:
-            from app.sessions import Sessions
+            from app.sessions.supervisor import Sessions
 
             return Sessions(book, asker=asker)
 

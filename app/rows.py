@@ -163,7 +163,7 @@ class LogBatch(msgspec.Struct, frozen=True):
 
 
 class SessionPhase(Enum):
-    """The states of a session (the state machine is in `app.sessions`)."""
+    """The states of a session (the state machine is in `app.sessions.states`)."""
 
     IDLE = "idle"
     CONNECTING = "connecting"

@@ -23,7 +23,7 @@ from app.routes.context import RouteContext
 from app.routes.direct import DirectDialer
 from app.routes.host_keys import HostKeys
 from app.routes.websocket_frames import FRAME_SIZE
-from app.secrets import SecretMemory, SecretSource
+from app.secrets.secret import SecretMemory, SecretSource
 from bench.tunnels import Dial
 from tests.bastion_client import FakeArm, FakeIdentity, bastion_document
 from tests.bastion_world import AKS, BASTION, VM

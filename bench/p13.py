@@ -16,7 +16,7 @@ from app.cluster.reader import ClusterReader
 from app.lab.practice import Lab
 from app.profiles.store import load
 from app.rows import LogBatch, PodRow, PodSnapshot
-from app.sessions import Sessions
+from app.sessions.supervisor import Sessions
 from app.tasks import TaskOwner
 from bench.rows import Row, at_most
 

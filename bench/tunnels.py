@@ -76,7 +76,7 @@ async def our_tunnel(server: Sshd, key: Path, through: int | None = None) -> Asy
     from app.routes.context import RouteContext
     from app.routes.direct import DirectDialer
     from app.routes.host_keys import HostKeys
-    from app.secrets import SecretSource
+    from app.secrets.secret import SecretSource
 
     folder = key.parent
     keys = HostKeys(own=folder / "own_known_hosts", others=())

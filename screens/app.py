@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from textual.command import Provider
 
     from app.profiles.store import ProfileBook
-    from app.sessions import Sessions
+    from app.sessions.supervisor import Sessions
     from screens.bridge import Bridge
 
 CONFIRM = 3.0

@@ -27,12 +27,12 @@ from widgets.log_ring import LogRing
 if TYPE_CHECKING:
     from app.cluster.invoke import InvokeReader
     from app.cluster.reader import ClusterReader
-    from app.sessions import Session, Sessions
+    from app.sessions.supervisor import Session, Sessions
 
 FIRST_LINES = 1_000
 """Lines of a log that are asked for at first: several screens, and still one answer."""
 _SERVICES = (
-    "app.sessions",
+    "app.sessions.supervisor",
     "app.cluster.access",
     "app.cluster.api",
     "app.cluster.streams",
@@ -168,7 +168,7 @@ class Feed:
 
     async def _read_log(self, ring: LogRing, pod: PodRow, container: str, *, previous: bool) -> None:
         from app.cluster.log_follow import LogRequest
-        from app.session_link import PatientLink
+        from app.sessions.link import PatientLink
 
         async def deliver(batch: LogBatch) -> None:
             ring.append(batch)

@@ -20,7 +20,7 @@ from app.routes.bastion_dialer import BastionDialer, BastionLimits
 from app.routes.context import RouteContext
 from app.routes.direct import DirectDialer
 from app.routes.host_keys import HostKeys
-from app.secrets import Secret, SecretMemory, SecretSource
+from app.secrets.secret import Secret, SecretMemory, SecretSource
 from tests.bastion_world import AKS, BASTION, TOKEN, VM, World
 from tests.hops import Keep
 

@@ -16,7 +16,7 @@ from app.asking import ConsentQuestion, DeviceCode, HostKeyQuestion, Prompt, Sec
 from app.errors import JumpdeckError
 from app.identity.identity import AccessToken
 from app.profiles.model import KubeconfigCluster, Profile
-from app.secrets import Secret
+from app.secrets.secret import Secret
 from app.trust import TrustedCommand
 
 

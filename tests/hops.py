@@ -18,7 +18,7 @@ from app.routes.route import Route
 from app.routes.shared import SharedHops
 from app.routes.ssh import SshDial, SshLimits
 from app.routes.ssh_dialer import SshDialer
-from app.secrets import SecretMemory, SecretSource
+from app.secrets.secret import SecretMemory, SecretSource
 from tests.sshd import USER, Sshd, make_key
 
 WAIT = 20.0

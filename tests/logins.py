@@ -16,8 +16,8 @@ from app.profiles.model import SshHop
 from app.routes.context import RouteContext
 from app.routes.host_keys import HostKeys
 from app.routes.ssh_auth import Login, prepare_login
-from app.secret_store import StoredName, StoreStatus
-from app.secrets import Secret, SecretMemory, SecretSource
+from app.secrets.secret import Secret, SecretMemory, SecretSource
+from app.secrets.store import StoredName, StoreStatus
 from tests.fakes import FakeAsker
 from tests.peers import require
 from tests.sshd import USER

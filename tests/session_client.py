@@ -15,7 +15,7 @@ from app.cluster.log_stream import LogRequest
 from app.cluster.pods import PodScope
 from app.profiles.store import load
 from app.rows import LogBatch, PodSnapshot, SessionPhase, SessionState
-from app.sessions import Session, Sessions
+from app.sessions.supervisor import Session, Sessions
 from app.tasks import TaskOwner
 
 

@@ -15,9 +15,9 @@ from app.lab.practice import Lab
 from app.profiles.model import KubeconfigCluster, Profile, SshHop
 from app.routes.host_keys import HostKeys
 from app.rows import LogBatch, PodSnapshot, Staleness
-from app.session import Session
-from app.session_asking import Desk
-from app.session_route import RouteGround
+from app.sessions.asking import Desk
+from app.sessions.route import RouteGround
+from app.sessions.session import Session
 from app.tasks import TaskOwner
 from tests.chaos import Chaos
 from tests.sshd import USER, Sshd, make_key, sshd

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from app.rows import SessionPhase, SessionState
-from app.session import Session
+from app.sessions.session import Session
 
 LIMIT = 20.0
 """Seconds after which a wait counts as failed; a busy build machine takes a few for a login."""

@@ -22,7 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from app.cluster import tls
 from app.cluster.access import Access, Credentials, NoCredentials
-from app.secrets import Secret
+from app.secrets.secret import Secret
 
 NO_SUCH_HOST = "a" * 70 + ".test"
 """A name that cannot be asked for (a label has at most 63 characters), so that no name server is bothered."""

@@ -21,7 +21,7 @@ from app.arc.program import LAYER
 from app.arc.redaction import redacted
 from app.errors import JumpdeckError, Recovery, RouteError
 from app.identity.pop import SERVER_APP
-from app.secrets import Secret
+from app.secrets.secret import Secret
 
 if TYPE_CHECKING:
     from aiohttp.connector import Connection

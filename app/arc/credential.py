@@ -19,7 +19,7 @@ from app.azure.failures import bad_shape, from_sdk
 from app.azure.fields import inner, name_of, number, objects, part_of, text
 from app.errors import JumpdeckError, ProfileError
 from app.records import Record, field
-from app.secrets import Secret
+from app.secrets.secret import Secret
 from app.text import clean
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from app.identity.attending import attend, attending
 from app.identity.identity import AccessToken
 from app.records import Record, replace
 from app.restricted_yaml import load_yaml
-from app.secrets import Secret
+from app.secrets.secret import Secret
 from app.socket_owner import PeerOwner, Verdict
 from app.tasks import TaskOwner
 from app.text import clean

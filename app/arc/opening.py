@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from app.arc.tunnel import Tunnel
     from app.asking import Asker
     from app.azure.context import Azure
-    from app.secrets import Secret
+    from app.secrets.secret import Secret
 
 Show = Callable[[str], AbstractAsyncContextManager[None]]
 

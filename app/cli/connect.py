@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from app.cli.lent_route import Lent
     from app.profiles.model import Profile
     from app.rows import SessionState
-    from app.session import Session
+    from app.sessions.session import Session
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_path(profile: Profile) -> None:
     from app.errors import UsageError
-    from app.session_invoke import by_invoke
+    from app.sessions.invoke import by_invoke
 
     if by_invoke(profile):
         raise UsageError(
@@ -106,7 +106,7 @@ async def _stay(session: Session, *, waits: bool) -> int:
     `waits`: a sign-in that ended is seen to, so it is no loss.
     """
     from app.dialer import ends_sign_in
-    from app.session_states import STUCK
+    from app.sessions.states import STUCK
 
     teller = _Teller()
     while True:

@@ -15,7 +15,7 @@ from app.errors import JumpdeckError
 
 if TYPE_CHECKING:
     from app.rows import PodRow
-    from app.sessions import Session
+    from app.sessions.supervisor import Session
 
 LAB_END_LIMIT = 5.0
 """Seconds that the lab gets to put its folder away before it is killed."""
@@ -75,7 +75,7 @@ def _running_lab(*, import_console: bool) -> Iterator[Path]:
 
 async def _tour() -> int:
     from app.profiles.store import load
-    from app.sessions import Sessions
+    from app.sessions.supervisor import Sessions
 
     book = load()
     async with Sessions(book) as sessions:

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from app.cli.lent_route import guard
     from app.errors import UsageError
     from app.profiles.store import load
-    from app.session_invoke import by_invoke
+    from app.sessions.invoke import by_invoke
 
     command = _own_flags(args)
     if not command:

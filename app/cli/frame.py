@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from app.asking import Asker
     from app.profiles.model import Profile
     from app.rows import SessionState
-    from app.sessions import Session
+    from app.sessions.supervisor import Session
 
 CONNECT_LIMIT = 30.0
 """Seconds within which a route must have come up, where --connect-timeout does not say otherwise."""
@@ -153,8 +153,8 @@ async def open_profile_session(
     sign-in that ends later is waited for.
     """
     from app.profiles.store import load
-    from app.session_route import RouteGround
-    from app.sessions import Sessions
+    from app.sessions.route import RouteGround
+    from app.sessions.supervisor import Sessions
 
     book = load()
     for line in getattr(book, "notices", ()):
@@ -224,7 +224,7 @@ async def wait_first_up(session: Session, limit: float, patience: Mapping[str, f
     import asyncio
 
     from app.rows import SessionPhase
-    from app.session_states import STUCK, is_asking
+    from app.sessions.states import STUCK, is_asking
 
     progress = _Progress() if stderr_is_tty() else None
     last: JumpdeckError | None = None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from app.dialer import ProtocolFactory
     from app.profiles.model import Profile
     from app.routes.listener import Listener
-    from app.session import Session
+    from app.sessions.session import Session
     from app.socket_owner import PeerOwner
     from app.trust import TrustedCommand
 
@@ -41,7 +41,7 @@ def guard(profile: Profile, program: str, *, write: bool, may_ask: bool, policy:
     (`policy`: another file, for tests) forbids it.
     """
     from app.policy import require
-    from app.session_invoke import by_invoke
+    from app.sessions.invoke import by_invoke
 
     require("programs", profile.name, policy)
     if needs_listener(profile) and not by_invoke(profile):
@@ -210,7 +210,7 @@ class LeavingAsker:
 
 async def lost_for_good(session: Session) -> JumpdeckError:
     """Return why, once the session cannot come back by itself."""
-    from app.session_states import STUCK
+    from app.sessions.states import STUCK
 
     while True:
         state = session.state

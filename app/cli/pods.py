@@ -57,7 +57,7 @@ def check_watch(profile: str) -> None:
     """Raise UsageError where nothing can be watched: a watch without changes is none, so no list stands in for it."""
     from app.errors import UsageError
     from app.profiles.store import load
-    from app.session_invoke import by_invoke
+    from app.sessions.invoke import by_invoke
 
     if by_invoke(load().get(profile)):
         raise UsageError(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from app.errors import SignInError
-    from app.secrets import Secret
+    from app.secrets.secret import Secret
 
 
 def token_from(given: Secret, profile: str) -> Secret:
@@ -17,7 +17,7 @@ def token_from(given: Secret, profile: str) -> Secret:
     """
     from app.profiles.model import ArcCluster
     from app.profiles.store import load
-    from app.secrets import Secret
+    from app.secrets.secret import Secret
 
     value = given.reveal().strip()
     if "-----BEGIN" in value:
@@ -48,7 +48,7 @@ def _decoded(value: str) -> str:
 
 def _claims(value: str) -> dict[str, object] | None:
     from app.identity.source import token_claims
-    from app.secrets import Secret
+    from app.secrets.secret import Secret
 
     return token_claims(Secret(value)) or None
 

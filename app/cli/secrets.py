@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from app.errors import JumpdeckError
     from app.profiles.model import HopSpec, Profile, SshHop
-    from app.secret_store import SecretStore
-    from app.secrets import Secret
+    from app.secrets.secret import Secret
+    from app.secrets.store import SecretStore
 
 KINDS = ("password", "passphrase", "token", "client-secret", "client-certificate")
 INPUT_LIMIT = 64 * 1024
@@ -111,7 +111,7 @@ def _name(kind: str, what: str) -> str:
     if kind == "passphrase":
         from pathlib import Path
 
-        from app.secrets import passphrase_name
+        from app.secrets.secret import passphrase_name
 
         return passphrase_name(_existing(Path(what).expanduser()))
     if kind in ("client-secret", "client-certificate"):
@@ -124,7 +124,7 @@ def _of_application(kind: str, client_id: str) -> str:
 
     from app.errors import UsageError
     from app.profiles import patterns
-    from app.secrets import client_certificate_name, client_secret_name
+    from app.secrets.secret import client_certificate_name, client_secret_name
     from app.text import clean
 
     if not re.fullmatch(patterns.GUID, client_id):
@@ -155,7 +155,7 @@ def _server_password(server: str, user: str | None, vm: str | None = None) -> st
 
     from app.profiles import patterns
     from app.routes.ssh import alias_of
-    from app.secrets import password_name
+    from app.secrets.secret import password_name
 
     user = user or patterns.ssh_user(server) or getpass.getuser()
     host, port = patterns.ssh_place(server)
@@ -184,7 +184,7 @@ def _existing(path: Path) -> Path:
 def _token(what: str) -> str:
     from app.cli.frame import say
     from app.profiles.store import load
-    from app.secrets import token_name
+    from app.secrets.secret import token_name
 
     profile = load().get(what)
     name = token_name(profile.name)
@@ -196,7 +196,7 @@ def _token(what: str) -> str:
 def secrets_of(profile: Profile) -> list[str]:
     """Names of the secrets that the way into a profile's cluster may need."""
     from app.profiles.model import ArcCluster, ServerCluster, SshHop
-    from app.secrets import client_secret_name, passphrase_name, token_name
+    from app.secrets.secret import client_secret_name, passphrase_name, token_name
 
     cluster = profile.cluster
     by_token = isinstance(cluster, ServerCluster | ArcCluster) and cluster.auth == "token"
@@ -219,7 +219,7 @@ def _passwords(hop: SshHop, before: HopSpec | None) -> list[str]:
 
     from app.profiles import patterns
     from app.profiles.model import BastionHop
-    from app.secrets import password_name
+    from app.secrets.secret import password_name
 
     if not isinstance(before, BastionHop):
         return [_server_password(server, hop.user, hop.vm) for server in hop.ssh]
@@ -241,8 +241,8 @@ def _typed(name: str) -> str:
 
 async def _set(name: str, *, no_input: bool) -> int:
     from app.cli.frame import say
-    from app.secret_lab import practice_only
-    from app.secret_store import no_store, own_store
+    from app.secrets.lab import practice_only
+    from app.secrets.store import no_store, own_store
     from app.text import clean
 
     store = own_store()
@@ -268,7 +268,7 @@ async def _typed_secret(name: str, no_input: bool) -> Secret:
     from app.cli.frame import controlling_terminal
     from app.cli.prompts import TerminalAsker
     from app.errors import SignInError
-    from app.secrets import Secret
+    from app.secrets.secret import Secret
 
     why = "--no-input was given" if no_input else ""
     if not why and controlling_terminal() is None:
@@ -288,7 +288,7 @@ _OF = {"password": "of", "passphrase": "of", "token": "for", "client-secret": "o
 
 async def _piped_secret() -> Secret:
     from app.errors import UsageError
-    from app.secrets import Secret
+    from app.secrets.secret import Secret
     from app.tasks import in_own_thread
 
     def read() -> bytes:
@@ -308,7 +308,7 @@ async def _piped_secret() -> Secret:
 
 async def _remove(words: list[str]) -> int:
     from app.cli.frame import say
-    from app.secret_store import own_store
+    from app.secrets.store import own_store
     from app.text import clean
 
     store = own_store()
@@ -340,7 +340,7 @@ def _stored_names(words: list[str], stored: list[str]) -> list[str]:
 def _of_profile(name: str) -> list[str]:
     from app.errors import ProfileError
     from app.profiles.store import load
-    from app.secrets import token_name
+    from app.secrets.secret import token_name
 
     try:
         return list(dict.fromkeys((token_name(name), *secrets_of(load().get(name)))))
@@ -362,7 +362,7 @@ def _unknown(name: str, stored: list[str], cause: JumpdeckError | None) -> Jumpd
 
 async def _list(output: str) -> int:
     from app.cli.frame import say
-    from app.secret_store import own_store
+    from app.secrets.store import own_store
     from app.text import clean
 
     store: SecretStore = own_store()

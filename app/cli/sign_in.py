@@ -30,7 +30,7 @@ async def _sign_in(profile: Profile, args: argparse.Namespace) -> int:
     from app.identity.attending import attend
     from app.identity.clouds import profile_endpoints
     from app.identity.identities import Identities
-    from app.secrets import SecretSource
+    from app.secrets.secret import SecretSource
 
     asker = asker_for(args)
     identities = Identities(asker, SecretSource(asker))

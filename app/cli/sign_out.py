@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
 async def _sign_out(profile: Profile) -> int:
     from app import audit
     from app.identity.identities import Identities
-    from app.secrets import SecretSource
+    from app.secrets.secret import SecretSource
     from app.text import clean
 
     identities = Identities(None, SecretSource(None))

@@ -22,8 +22,8 @@ from app.tasks import TaskOwner
 if TYPE_CHECKING:
     from app.cli.prompts import TerminalAsker
     from app.profiles.model import Profile
-    from app.session import Session
-    from app.session_route import RouteGround
+    from app.sessions.route import RouteGround
+    from app.sessions.session import Session
 
 FIRST_LOOK, MOST_LOOK, GROWTH = 3.0, 30.0, 1.5
 """Seconds between two looks for a new sign-in: a person needs half a minute for one, and each look may start az or ask

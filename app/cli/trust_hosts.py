@@ -91,7 +91,7 @@ class _Settling:
 
     def _context(self) -> RouteContext:
         from app.routes.context import RouteContext
-        from app.secrets import SecretSource
+        from app.secrets.secret import SecretSource
 
         return RouteContext(asker=self.asker, secrets=SecretSource(self.asker), host_keys=self.keys)
 

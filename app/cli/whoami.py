@@ -50,7 +50,7 @@ async def _for_us(profile: Profile, args: argparse.Namespace) -> int:
     from app.cli.frame import asker_for
     from app.cluster.who import who_is
     from app.cluster.who_page import fields, for_us
-    from app.session_route import RouteGround
+    from app.sessions.route import RouteGround
 
     asker = asker_for(args)
     ground = RouteGround(asker)

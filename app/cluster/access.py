@@ -17,7 +17,7 @@ from app.identity.source import end_of, token_claims
 from app.outbound import CA_LIMIT, choose_proxy
 from app.profiles.model import AksCluster, ArcCluster, KubeconfigCluster, NetworkHop, Profile, ServerCluster
 from app.records import Record, field
-from app.secrets import MEMORY, Secret, SecretItem, SecretSource, token_name
+from app.secrets.secret import MEMORY, Secret, SecretItem, SecretSource, token_name
 from app.text import clean
 
 if TYPE_CHECKING:

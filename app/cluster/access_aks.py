@@ -22,7 +22,7 @@ from app.errors import JumpdeckError, ProfileError, Recovery, SignInError
 from app.identity.clouds import AKS_SERVER_APP
 from app.profiles.model import AksCluster, NetworkHop, Profile, ServerCluster
 from app.records import Record
-from app.secrets import Secret
+from app.secrets.secret import Secret
 from app.tasks import TaskOwner
 from app.text import clean
 

@@ -11,7 +11,7 @@ from app.cluster.access import Access, AskedTokenCredentials, Credentials
 from app.errors import JumpdeckError, Recovery, RefusedError, RouteError
 from app.profiles.model import ArcCluster, Profile
 from app.records import replace
-from app.secrets import Secret
+from app.secrets.secret import Secret
 from app.text import clean
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from app.azure.context import Azure
     from app.dialer import Dialer
     from app.identity.claims import Who
-    from app.secrets import SecretSource
+    from app.secrets.secret import SecretSource
 
 HOST = "127.0.0.1"
 RENEW_LIMIT = 10.0

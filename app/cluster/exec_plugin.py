@@ -22,7 +22,7 @@ from app.cluster.kubeconfig import ClusterEntry, ExecEntry
 from app.cluster.tls import ClientCertificate
 from app.errors import Recovery, SignInError
 from app.process_group import TooLongError, TooMuchError, run_group
-from app.secrets import Secret
+from app.secrets.secret import Secret
 from app.text import clean, prose
 from app.trust import CommandTrust, TrustedCommand, find_program, hash_program, trust_needed
 

@@ -20,7 +20,7 @@ from app.files import read_private, shown
 from app.outbound import CA_LIMIT, is_loopback
 from app.records import Record
 from app.restricted_yaml import MAX_YAML_BYTES, load_yaml
-from app.secrets import Secret
+from app.secrets.secret import Secret
 from app.text import clean
 
 TOKEN_LIMIT = 64 << 10

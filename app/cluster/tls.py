@@ -13,7 +13,7 @@ from pathlib import Path
 from app.errors import ProfileError, SignInError
 from app.outbound import trusting, trusting_the_system
 from app.records import Record
-from app.secrets import Secret
+from app.secrets.secret import Secret
 from app.text import prose
 
 _PREFIX = "jumpdeck-key-"

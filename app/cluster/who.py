@@ -14,13 +14,13 @@ from app.errors import SignInError
 from app.identity.claims import Kind, Who, of_certificate, of_token
 from app.profiles.model import AksCluster, ArcCluster, KubeconfigCluster, Profile
 from app.records import Record, replace
-from app.secrets import Secret
+from app.secrets.secret import Secret
 
 if TYPE_CHECKING:
     from app.asking import Asker
     from app.azure.context import Azure
     from app.cluster.access import AzureSource
-    from app.secrets import SecretSource
+    from app.secrets.secret import SecretSource
 
 _BEARER = "Bearer "
 _FOR_ARM = "token for Azure Resource Manager"

@@ -20,7 +20,7 @@ from app.identity.failures import from_aadsts, words
 from app.identity.identity import AccessToken
 from app.identity.source import About, Obtained, Show, principal
 from app.process_group import TooLongError, TooMuchError, run_group
-from app.secrets import Secret
+from app.secrets.secret import Secret
 from app.text import clean
 
 if TYPE_CHECKING:

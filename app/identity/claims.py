@@ -13,7 +13,7 @@ from enum import Enum
 from app.errors import SignInError
 from app.identity.source import NAME_LIMIT, end_of, token_claims
 from app.records import Record
-from app.secrets import Secret
+from app.secrets.secret import Secret
 from app.text import clean
 
 MAX_GROUPS = 1_000

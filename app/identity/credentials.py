@@ -16,7 +16,7 @@ from app.identity.failures import failure_of, needs_person, too_slow
 from app.identity.identity import AccessToken
 from app.identity.source import About, Obtained, Show
 from app.outbound import make_trust
-from app.secrets import Secret
+from app.secrets.secret import Secret
 from app.tasks import in_own_thread
 from app.text import clean
 

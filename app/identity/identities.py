@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from app.asking import Asker
     from app.identity.clouds import CloudEndpoints
     from app.profiles.model import Profile, SignIn
-    from app.secrets import SecretSource
+    from app.secrets.secret import SecretSource
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from app.records import Record, field
-from app.secrets import Secret
+from app.secrets.secret import Secret
 
 
 class AccessToken(Record):

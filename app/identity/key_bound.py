@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.errors import Recovery, SignInError
 from app.identity.identity import AccessToken
-from app.secrets import Secret
+from app.secrets.secret import Secret
 from app.text import clean, prose
 
 if TYPE_CHECKING:

@@ -13,14 +13,14 @@ from app.errors import SignInError
 from app.identity.attending import attending
 from app.identity.clouds import is_built_in
 from app.identity.source import About, TokenSource
-from app.secrets import SecretItem, client_certificate_name, client_secret_name
+from app.secrets.secret import SecretItem, client_certificate_name, client_secret_name
 from app.text import clean
 
 if TYPE_CHECKING:
     from app.asking import Asker
     from app.identity.clouds import CloudEndpoints
     from app.identity.credentials import Make, Proof
-    from app.secrets import Secret, SecretSource
+    from app.secrets.secret import Secret, SecretSource
 
 WINDOWS = sys.platform == "win32"
 _BROKER = "InteractiveBrowserBrokerCredential"
@@ -74,7 +74,7 @@ def _azure_cli(ground: Ground) -> TokenSource:
 
 def _lab(ground: Ground) -> TokenSource:
     from app.identity.lab import LabSource, not_in_a_lab
-    from app.secret_lab import lab_channel
+    from app.secrets.lab import lab_channel
 
     if lab_channel() is None:
         raise not_in_a_lab()

@@ -9,8 +9,8 @@ from __future__ import annotations
 from app.errors import SignInError
 from app.identity.identity import AccessToken
 from app.identity.source import About, Obtained, Show
-from app.secret_lab import ask_lab, lab_channel
-from app.secrets import Secret
+from app.secrets.lab import ask_lab, lab_channel
+from app.secrets.secret import Secret
 from app.text import prose
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from app.errors import Recovery, SignInError
 from app.identity.identity import AccessToken
 from app.records import Record
-from app.secrets import Secret
+from app.secrets.secret import Secret
 from app.text import clean
 
 if TYPE_CHECKING:

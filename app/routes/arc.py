@@ -16,7 +16,7 @@ from app.routes.context import RouteContext
 from app.routes.counted import CountedStream, Traffic
 from app.routes.direct import DirectDialer
 from app.rows import HopState, StepState
-from app.secrets import Secret, SecretItem, token_name
+from app.secrets.secret import Secret, SecretItem, token_name
 from app.tasks import TaskOwner
 from app.text import clean
 

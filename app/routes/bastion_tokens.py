@@ -18,7 +18,7 @@ from app.records import Record, field
 from app.routes import bastion_failures
 from app.routes.bastion_failures import Where
 from app.routes.bastion_http import BastionHttp
-from app.secrets import Secret
+from app.secrets.secret import Secret
 
 EXCHANGE_LIMIT = 30.0
 """Seconds for a token exchange, as Microsoft's own Go client has it; 700 ms are usual."""

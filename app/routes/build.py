@@ -72,6 +72,6 @@ def _hop(profile: Profile, at: int, target: tuple[str, int] | None, context: Rou
 def _nobody() -> RouteContext:
     from app.routes.context import RouteContext
     from app.routes.host_keys import HostKeys
-    from app.secrets import SecretSource
+    from app.secrets.secret import SecretSource
 
     return RouteContext(None, SecretSource(None), HostKeys())

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from app.asking import Asker
     from app.azure.context import Azure
     from app.routes.host_keys import HostKeys
-    from app.secrets import SecretSource
+    from app.secrets.secret import SecretSource
 
 
 class RouteContext(Record):

@@ -8,7 +8,7 @@ from app.records import replace
 from app.routes.context import RouteContext
 from app.routes.host_keys import Finding, HostKeyCheck, HostKeyError, HostKeys, Server, Verdict
 from app.routes.ssh import SshDial
-from app.secrets import SecretSource
+from app.secrets.secret import SecretSource
 
 if TYPE_CHECKING:
     import asyncssh

@@ -13,7 +13,7 @@ from app.dialer import Dialer, ProtocolFactory
 from app.errors import JumpdeckError, ProfileError, Recovery, RouteError
 from app.routes import failures
 from app.routes.feeding import feed
-from app.secrets import Secret
+from app.secrets.secret import Secret
 from app.text import clean, prose
 
 CONNECT_LIMIT = 15.0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from app.asking import Prompt, StandsAside
 from app.errors import Recovery, SignInError
-from app.secrets import Secret, SecretItem, password_name
+from app.secrets.secret import Secret, SecretItem, password_name
 from app.text import MAX_PROSE, clean, clean_block, prose
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from app.routes.ssh_agent import AgentError, AgentRefused
 from app.routes.ssh_answers import INTERACTIVE, PASSWORD, Answers
 from app.routes.ssh_keys import KeyFile, KeyProblem, WrongPassphrase
 from app.routes.ssh_offers import Offer, Offers
-from app.secrets import SecretItem, passphrase_name
+from app.secrets.secret import SecretItem, passphrase_name
 from app.tasks import in_own_thread
 from app.text import clean, prose
 

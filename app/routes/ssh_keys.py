@@ -20,7 +20,7 @@ import asyncssh
 
 from app.errors import ProfileError, Recovery, SignInError
 from app.routes.ssh_wire import WireError, WireReader, algorithm_of, fingerprint_of, kind_of
-from app.secrets import Secret
+from app.secrets.secret import Secret
 from app.text import clean, prose
 
 MAX_KEY_FILE = 64 * 1024

@@ -9,7 +9,7 @@ from textual.pilot import Pilot
 
 from app.console import build_app
 from app.profiles.store import load
-from app.secrets import MEMORY, token_name
+from app.secrets.secret import MEMORY, token_name
 from screens.app import ConsoleApp
 from tests.azure_world import azure_world
 from tests.console.conftest import shown

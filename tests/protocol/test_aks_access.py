@@ -33,9 +33,9 @@ from app.profiles.model import (
 )
 from app.routes.direct import DirectDialer
 from app.rows import SessionPhase
-from app.session import Session
-from app.session_asking import Desk
-from app.session_route import RouteGround
+from app.sessions.asking import Desk
+from app.sessions.route import RouteGround
+from app.sessions.session import Session
 from app.tasks import Backoff
 from tests.arm_server import AKS, ArmServer, arm_server, azure_at, refusal
 from tests.fakes import FakeIdentity

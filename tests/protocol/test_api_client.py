@@ -20,7 +20,7 @@ from app.cluster.tls import ClientCertificate, make_context
 from app.errors import ExitCode, JumpdeckError, ProfileError, Recovery, RefusedError, SignInError
 from app.profiles.model import KubeconfigCluster, Profile
 from app.routes.direct import DirectDialer
-from app.secrets import Secret
+from app.secrets.secret import Secret
 from tests.tls_servers import (
     NO_SUCH_HOST,
     Authority,

@@ -21,7 +21,7 @@ from app.routes.arc import ArcConnection, ArcDial
 from app.routes.context import RouteContext
 from app.routes.direct import DirectDialer
 from app.routes.host_keys import HostKeys
-from app.secrets import SecretSource
+from app.secrets.secret import SecretSource
 from tests.arm_server import ArmServer, arm_server, azure_at, refusal
 from tests.az_proxy import ARC, PROGRAM, Az
 from tests.fakes import FakeIdentity

@@ -31,7 +31,7 @@ from app.identity.pop import pop_token
 from app.identity.source import About, token_claims
 from app.lab.azure_names import ARC_ENTRA, TENANT
 from app.records import replace
-from app.secrets import Secret, SecretMemory, SecretSource, client_secret_name
+from app.secrets.secret import Secret, SecretMemory, SecretSource, client_secret_name
 from tests.arm_server import SCOPE, ArmServer, arm_server, azure_at, refusal
 from tests.azure_world import CLI_SCOPE, azure_world
 from tests.fakes import FakeIdentity

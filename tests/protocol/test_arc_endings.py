@@ -22,7 +22,7 @@ from app.asking import Asker
 from app.errors import JumpdeckError, RouteError
 from app.identity.attending import attend, attending
 from app.routes.arc import ArcConnection
-from app.secrets import Secret
+from app.secrets.secret import Secret
 from app.socket_owner import PeerOwner, Verdict
 from tests.arc_programs import stand_in
 

@@ -24,7 +24,7 @@ from app.identity.source import About
 from app.process_group import end_group, start_group
 from app.profiles.model import ArcCluster, Profile
 from app.routes.arc import ArcConnection
-from app.secrets import Secret
+from app.secrets.secret import Secret
 from tests.az_proxy import ARC, TENANT, Az
 from tests.fakes import Consenting, FakeAsker
 from tests.peers import require_linux

@@ -30,8 +30,8 @@ from app.profiles.store import load
 from app.routes.arc import ArcConnection
 from app.routes.listener import listening_socket
 from app.rows import LogBatch, PodSnapshot, SessionPhase, SessionState, Staleness, StepState
-from app.secrets import MEMORY, token_name
-from app.sessions import Session, Sessions
+from app.secrets.secret import MEMORY, token_name
+from app.sessions.supervisor import Session, Sessions
 from app.tasks import TaskOwner
 from tests.azure_world import Portal, azure_world
 from tests.fakes import FakeAsker

@@ -26,7 +26,7 @@ from app.identity.clouds import PUBLIC
 from app.profiles.model import ArcCluster, Profile
 from app.records import replace
 from app.routes.arc import ArcConnection
-from app.secrets import Secret
+from app.secrets.secret import Secret
 from tests.arm_server import GROUP
 from tests.fakes import FakeIdentity
 from tests.tls_servers import api_server, authority

@@ -19,7 +19,7 @@ from app.azure.arm import Arm
 from app.errors import JumpdeckError, Recovery, SignInError
 from app.identity.identity import AccessToken
 from app.outbound import trusting
-from app.secrets import Secret
+from app.secrets.secret import Secret
 from app.tasks import TaskOwner
 from tests.arm_server import AKS, GROUP, SCOPE, ArmServer, arm_server, arm_to, cloud, refusal
 from tests.fakes import FakeIdentity

@@ -17,7 +17,7 @@ from app.routes.direct import DirectDialer
 from app.routes.host_keys import HostKeyError, HostKeys, Verdict
 from app.routes.known_hosts import hash_name
 from app.routes.ssh import Endpoint, SshDial
-from app.secrets import SecretSource
+from app.secrets.secret import SecretSource
 from tests.peers import require
 from tests.sshd import USER, Sshd, make_key, public_key, sshd
 

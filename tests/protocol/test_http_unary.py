@@ -201,8 +201,9 @@ async def test_nothing_from_outside_begins_a_header_or_another_path() -> None:
 def test_a_list_of_pods_needs_no_http_or_yaml_library() -> None:
     """What starts `jumpdeck pods` loads none of what made it slow; streams bring aiohttp when they begin."""
     script = (
-        "import sys\nimport app.cli.pods, app.sessions, app.cluster.access, app.cluster.api, app.cluster.reader\n"
-        "import app.cluster.pod_table, app.cluster.pods, app.routes.build, app.routes.direct, app.profiles.store\n"
+        "import sys\nimport app.cli.pods, app.sessions.supervisor, app.cluster.access, app.cluster.api\n"
+        "import app.cluster.reader, app.cluster.pod_table\n"
+        "import app.cluster.pods, app.routes.build, app.routes.direct, app.profiles.store\n"
         "print(*sorted({'aiohttp', 'yarl', 'yaml', 'dataclasses', 'email', 'shutil'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

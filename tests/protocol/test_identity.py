@@ -15,8 +15,8 @@ from app.identity.attending import attend
 from app.identity.identities import Identities, SharedIdentity
 from app.identity.kinds import make_source
 from app.profiles.model import AksCluster, Cloud, Profile, SignIn
-from app.secret_store import StoreStatus
-from app.secrets import SecretMemory, SecretSource
+from app.secrets.secret import SecretMemory, SecretSource
+from app.secrets.store import StoreStatus
 from tests.entra import AKS, ARM, CLIENT, TENANT, UPN, Entra, entra
 from tests.fakes import FakeAsker
 from tests.tls_servers import Authority, unused_port
@@ -67,7 +67,7 @@ class World:
 
 
 def _secret(value: str) -> object:
-    from app.secrets import Secret
+    from app.secrets.secret import Secret
 
     return Secret(value)
 

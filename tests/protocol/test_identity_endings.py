@@ -27,7 +27,7 @@ from app.identity.identity import AccessToken
 from app.identity.source import About, LastAnswer, Obtained, PersonNeeded, Show
 from app.identity.ssh_certificate import SshCertificates, request_data
 from app.identity.transport import ANSWER_LIMIT, Transport
-from app.secrets import Secret
+from app.secrets.secret import Secret
 from tests.fakes import FakeAsker
 from tests.tls_servers import authority, raw_server, server_context, server_pair
 

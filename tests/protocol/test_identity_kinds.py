@@ -23,7 +23,7 @@ from app.identity.failures import failure_of, skew_of
 from app.identity.identities import SharedIdentity
 from app.identity.kinds import make_source, no_browser
 from app.identity.source import About, LastAnswer, principal
-from app.secrets import Secret, SecretMemory, SecretSource
+from app.secrets.secret import Secret, SecretMemory, SecretSource
 from tests.entra import ARM, CLIENT, TENANT, UPN, Entra, entra
 from tests.fakes import FakeAsker, SmallServer
 

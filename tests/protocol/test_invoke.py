@@ -29,10 +29,10 @@ from app.identity.identity import AccessToken
 from app.lab.azure_names import CLUSTER
 from app.profiles.model import AksCluster, InvokeHop, Profile
 from app.rows import LogBatch, MarkKind, PodSnapshot, SessionPhase, Staleness
-from app.secrets import Secret
-from app.session import Session
-from app.session_asking import Desk
-from app.session_route import RouteGround
+from app.secrets.secret import Secret
+from app.sessions.asking import Desk
+from app.sessions.route import RouteGround
+from app.sessions.session import Session
 from tests.azure_world import CLI_SCOPE, LIMIT, Portal, azure_world
 from tests.kubectl import Kubectl
 from tests.peers import require

@@ -23,7 +23,7 @@ from app.profiles.model import Jit
 from app.routes.context import RouteContext
 from app.routes.host_keys import HostKeys
 from app.routes.jit import Place, open_port
-from app.secrets import SecretSource
+from app.secrets.secret import SecretSource
 from tests.arm_server import GROUP, ArmServer, arm_server, azure_at, good, refusal
 from tests.azure_world import azure_world
 from tests.fakes import FakeAsker, FakeIdentity

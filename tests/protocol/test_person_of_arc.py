@@ -17,9 +17,9 @@ from app.asking import ConsentQuestion
 from app.cli.secret_token import token_from
 from app.errors import SignInError
 from app.rows import SessionPhase
-from app.secrets import Secret
-from app.session_asking import Attempt, Desk, SessionAsker
-from app.session_states import StateBoard
+from app.secrets.secret import Secret
+from app.sessions.asking import Attempt, Desk, SessionAsker
+from app.sessions.states import StateBoard
 from tests.fakes import Consenting, FakeAsker
 from tests.peers import require_linux
 from tests.protocol.test_arc_orphans import gone, written

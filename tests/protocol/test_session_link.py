@@ -10,7 +10,7 @@ import pytest
 from app.cluster.log_stream import LogRequest
 from app.errors import JumpdeckError
 from app.rows import LogBatch, SessionPhase
-from app.session_link import PatientLink
+from app.sessions.link import PatientLink
 from tests.ssh_world import BACK_LIMIT, ssh_world
 from tests.sshd import make_key, public_key
 from tests.states import LIMIT, is_up, reach

@@ -12,9 +12,9 @@ from app.errors import JumpdeckError, Recovery
 from app.profiles.store import ProfileBook
 from app.records import replace
 from app.rows import SessionPhase, SessionState, StepState
-from app.session_asking import Desk
-from app.session_route import RouteGround
-from app.sessions import Session, Sessions
+from app.sessions.asking import Desk
+from app.sessions.route import RouteGround
+from app.sessions.supervisor import Session, Sessions
 from app.tasks import Backoff, TaskOwner
 from tests.fakes import SmallServer, profile_for
 from tests.states import LIMIT, reach

@@ -13,11 +13,11 @@ from app.errors import JumpdeckError
 from app.profiles.model import Profile, ServerCluster
 from app.profiles.store import ProfileBook
 from app.rows import SessionPhase, SessionState
-from app.secrets import MEMORY
-from app.session_asking import Desk
-from app.session_route import RouteGround
-from app.session_states import is_asking
-from app.sessions import Session, Sessions
+from app.secrets.secret import MEMORY
+from app.sessions.asking import Desk
+from app.sessions.route import RouteGround
+from app.sessions.states import is_asking
+from app.sessions.supervisor import Session, Sessions
 from tests.fakes import SlowAsker, SmallServer, profile_for
 from tests.states import LIMIT, reach
 

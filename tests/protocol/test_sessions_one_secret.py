@@ -11,11 +11,11 @@ from app.profiles.store import ProfileBook
 from app.records import replace
 from app.routes.host_keys import HostKeys
 from app.rows import SessionPhase
-from app.secrets import MEMORY
-from app.session_asking import MAX_CONNECTS
-from app.session_route import RouteGround
-from app.session_states import is_asking
-from app.sessions import Sessions
+from app.secrets.secret import MEMORY
+from app.sessions.asking import MAX_CONNECTS
+from app.sessions.route import RouteGround
+from app.sessions.states import is_asking
+from app.sessions.supervisor import Sessions
 from tests.fakes import SlowAsker, SmallServer, profile_for
 from tests.sshd import USER, make_key, sshd
 from tests.states import reach

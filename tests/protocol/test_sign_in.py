@@ -14,10 +14,10 @@ from app.identity.identities import SharedIdentity
 from app.identity.kinds import make_source
 from app.profiles.model import AksCluster, Profile, SignIn
 from app.rows import SessionPhase
-from app.secrets import SecretMemory, SecretSource
-from app.session_asking import Attempt, Desk, SessionAsker
-from app.session_route import RouteGround
-from app.session_states import StateBoard, is_asking
+from app.secrets.secret import SecretMemory, SecretSource
+from app.sessions.asking import Attempt, Desk, SessionAsker
+from app.sessions.route import RouteGround
+from app.sessions.states import StateBoard, is_asking
 from tests.entra import ARM, CLIENT, TENANT, UPN, Entra, entra
 from tests.fakes import FakeAsker
 from tests.running import jumpdeck

@@ -16,7 +16,7 @@ from app.dialer import worth_waiting
 from app.errors import JumpdeckError, Recovery, RefusedError, RouteError, SignInError
 from app.profiles.model import AksCluster, Profile, SignIn
 from app.rows import LogBatch, SessionPhase
-from app.session_states import StateBoard
+from app.sessions.states import StateBoard
 from tests.azure_world import Portal, azure_world
 from tests.fakes import FakeIdentity, FakeLink
 from tests.running import command

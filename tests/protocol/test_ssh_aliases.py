@@ -8,7 +8,7 @@ from app.cli.secrets import _one_name, secrets_of
 from app.profiles.model import KubeconfigCluster, Profile, SshHop
 from app.routes.direct import DirectDialer
 from app.routes.ssh import SshDial
-from app.secrets import password_name
+from app.secrets.secret import password_name
 from tests.logins import Gate, MemoryStore, context, person
 
 MACHINES = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/virtualMachines/"

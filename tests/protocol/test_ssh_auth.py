@@ -14,7 +14,7 @@ import pytest
 
 from app.errors import ExitCode, JumpdeckError, Recovery
 from app.profiles.model import SshHop
-from app.secrets import password_name
+from app.secrets.secret import password_name
 from tests.logins import Gate, MemoryStore, add_key, agent, context, log_in, person
 from tests.sshd import USER, Sshd, fingerprint, make_key, sshd
 

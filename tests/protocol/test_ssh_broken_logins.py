@@ -12,7 +12,7 @@ from app.profiles.model import SshHop
 from app.routes.context import RouteContext
 from app.routes.direct import DirectDialer
 from app.routes.ssh import SshDial
-from app.secrets import password_name
+from app.secrets.secret import password_name
 from tests.fakes import SlowAsker
 from tests.logins import Gate, MemoryStore, context, person
 from tests.sshd import USER, make_key, sshd

@@ -31,7 +31,7 @@ from app.routes.context import RouteContext
 from app.routes.direct import DirectDialer
 from app.routes.host_keys import HostKeys
 from app.routes.ssh import Endpoint, SshDial
-from app.secrets import Secret, SecretMemory, SecretSource, client_secret_name
+from app.secrets.secret import Secret, SecretMemory, SecretSource, client_secret_name
 from tests.azure_world import CLI_SCOPE, Portal, azure_world
 from tests.fakes import FakeAsker
 from tests.peers import require

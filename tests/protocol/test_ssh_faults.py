@@ -14,9 +14,9 @@ from app.errors import JumpdeckError, Recovery
 from app.profiles.store import ProfileBook
 from app.routes.host_keys import HostKeys
 from app.rows import SessionPhase, StepState
-from app.session_route import RouteGround
-from app.session_states import is_asking
-from app.sessions import Sessions
+from app.sessions.route import RouteGround
+from app.sessions.states import is_asking
+from app.sessions.supervisor import Sessions
 from app.tasks import Backoff
 from tests.fakes import FakeAsker, SlowAsker
 from tests.ssh_world import BACK_LIMIT, Reading, World, ssh_world

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.alarms import TICKS_PER_LOOK, Alarms
+from app.sessions.alarms import TICKS_PER_LOOK, Alarms
 
 
 class Computer:

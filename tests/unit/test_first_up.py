@@ -12,8 +12,8 @@ from app.cli.frame import CONNECT_LIMIT, REFUSED_TRIES, _limits, wait_first_up
 from app.errors import JumpdeckError, Recovery, RouteError
 from app.profiles.model import ArcCluster, KubeconfigCluster, Profile
 from app.rows import SessionPhase, SessionState, Step, StepState
-from app.session_states import StateBoard
-from app.sessions import Session
+from app.sessions.states import StateBoard
+from app.sessions.supervisor import Session
 
 ARC = Profile("edge", ArcCluster("/subscriptions/s/…/connectedClusters/c"))
 NEVER = 60.0

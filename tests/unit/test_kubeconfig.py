@@ -15,7 +15,7 @@ from app.cluster.access import resolve_access, token_expiry
 from app.errors import JumpdeckError, ProfileError, SignInError
 from app.outbound import environment_proxy
 from app.profiles.model import AksCluster, KubeconfigCluster, NetworkHop, Profile, ServerCluster, SshHop
-from app.secrets import Secret
+from app.secrets.secret import Secret
 from tests.fakes import FakeAsker
 from tests.tls_servers import authority
 

@@ -9,8 +9,8 @@ from typing import Any, cast
 from app.cluster.api import Probe
 from app.errors import JumpdeckError, Recovery, RouteError
 from app.rows import SessionPhase
-from app.session_liveness import Liveness
-from app.session_states import StateBoard
+from app.sessions.liveness import Liveness
+from app.sessions.states import StateBoard
 from app.tasks import TaskOwner
 
 LIMIT = 20.0

@@ -15,9 +15,9 @@ from app.errors import ExitCode, JumpdeckError, ProfileError
 from app.policy import FORBIDDABLE, complaint, load, policy_file, require
 from app.profiles.model import AksCluster, BastionHop, InvokeHop, NetworkHop, Profile
 from app.rows import SessionPhase
-from app.session import Session
-from app.session_asking import Desk
-from app.session_route import RouteGround
+from app.sessions.asking import Desk
+from app.sessions.route import RouteGround
+from app.sessions.session import Session
 from tests.peers import require_root
 
 AKS = AksCluster("/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerService/managedClusters/c")

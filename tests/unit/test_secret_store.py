@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from app.errors import NotFoundError, SignInError
-from app.secret_dpapi import DpapiFiles
-from app.secret_store import BACKENDS, FILE_LABEL, Backend, OsStore, load_backend
-from app.secrets import Secret
+from app.secrets.dpapi import DpapiFiles
+from app.secrets.secret import Secret
+from app.secrets.store import BACKENDS, FILE_LABEL, Backend, OsStore, load_backend
 from tests import vaults
 from tests.running import jumpdeck
 
@@ -113,7 +113,7 @@ async def test_a_store_that_hangs_is_given_up_within_the_limit() -> None:
 async def test_a_hanging_store_does_not_hold_up_the_end_of_the_process() -> None:
     script = (
         "import asyncio\n"
-        "from app.secret_store import Backend, OsStore\n"
+        "from app.secrets.store import Backend, OsStore\n"
         "store = OsStore([Backend('tests.vaults.HangingVault', 'h', 'here')], system='here', probe_limit=0.05)\n"
         "print(asyncio.run(store.status()).why)\n"
     )

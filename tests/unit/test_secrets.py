@@ -14,9 +14,8 @@ import pytest
 
 from app.asking import SecretAnswer
 from app.errors import SignInError
-from app.secret_lab import lab_channel
-from app.secret_store import StoredName, StoreStatus, own_store
-from app.secrets import (
+from app.secrets.lab import lab_channel
+from app.secrets.secret import (
     Secret,
     SecretItem,
     SecretMemory,
@@ -25,6 +24,7 @@ from app.secrets import (
     password_name,
     token_name,
 )
+from app.secrets.store import StoredName, StoreStatus, own_store
 from tests.fakes import FakeAsker
 
 

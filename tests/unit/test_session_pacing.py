@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from app.session_pacing import LEAST_CAP, PATIENT_CAP, RETURN_CAP, RETURN_PERIOD, SETTLED, Pacing
+from app.sessions.pacing import LEAST_CAP, PATIENT_CAP, RETURN_CAP, RETURN_PERIOD, SETTLED, Pacing
 from app.tasks import Backoff
 
 SAMPLES = 10_000

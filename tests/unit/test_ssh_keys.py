@@ -13,7 +13,7 @@ from app.errors import ProfileError
 from app.routes import ssh_keys
 from app.routes.ssh_keys import KeyProblem, WrongPassphrase
 from app.routes.ssh_wire import put_string
-from app.secrets import Secret
+from app.secrets.secret import Secret
 from tests.sshd import fingerprint, make_key
 
 

@@ -18,8 +18,8 @@ from app.identity.claims import Kind, of_token
 from app.identity.clouds import PUBLIC
 from app.identity.identity import AccessToken
 from app.profiles.model import AksCluster, ArcCluster, KubeconfigCluster, Profile, ServerCluster
-from app.secrets import MEMORY, Secret
-from app.sessions import Sessions
+from app.secrets.secret import MEMORY, Secret
+from app.sessions.supervisor import Sessions
 from tests.fakes import FakeAsker
 from tests.tls_servers import Authority
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from app.azure.run_command import RunCommand
     from app.cluster.invoke import InvokeReader
     from app.identity.identity import Identity
-    from app.session_route import RouteGround
-    from app.session_states import StateBoard
+    from app.sessions.route import RouteGround
+    from app.sessions.states import StateBoard
 
 HOP = "command invoke"
 """How it stands in the route line."""

@@ -8,7 +8,7 @@ from app.errors import JumpdeckError
 from app.rows import SessionPhase
 
 if TYPE_CHECKING:
-    from app.session import Session
+    from app.sessions.session import Session
 
 
 class PatientLink:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from app.routes.route import Route
     from app.routes.shared import SharedHops
     from app.rows import HopState
-    from app.secrets import SecretSource
-    from app.session_asking import Attempt
+    from app.secrets.secret import SecretSource
+    from app.sessions.asking import Attempt
 
 VERIFY_LIMIT = 3.0
 """Seconds in which every connection of a route must answer: the slowest links have round trips below one second, and
@@ -74,7 +74,7 @@ class RouteGround:
     def secrets(self) -> SecretSource:
         """Where passwords, passphrases and tokens come from."""
         if self._secrets is None:
-            from app.secrets import SecretSource
+            from app.secrets.secret import SecretSource
 
             self._secrets = SecretSource(self._asker)
         return self._secrets

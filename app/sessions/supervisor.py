@@ -7,12 +7,12 @@ import ipaddress
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from app.alarms import Alarms
 from app.errors import ProfileError
 from app.rows import SessionState
-from app.session import Session
-from app.session_asking import Desk, SessionAsker
-from app.session_route import RouteGround
+from app.sessions.alarms import Alarms
+from app.sessions.asking import Desk, SessionAsker
+from app.sessions.route import RouteGround
+from app.sessions.session import Session
 from app.tasks import TaskOwner
 
 if TYPE_CHECKING:

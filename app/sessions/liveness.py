@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from app.dialer import ends_sign_in
 from app.errors import JumpdeckError, Recovery, RouteError
 from app.rows import SessionPhase
-from app.session_route import RouteKeeper
-from app.session_states import StateBoard
+from app.sessions.route import RouteKeeper
+from app.sessions.states import StateBoard
 from app.tasks import TaskOwner
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from app.rows import SessionPhase
-from app.session_states import StateBoard, is_asking
+from app.sessions.states import StateBoard, is_asking
 
 if TYPE_CHECKING:
     from app.asking import Asker, ConsentQuestion, DeviceCode, HostKeyQuestion, Prompt, SecretAnswer

@@ -19,12 +19,12 @@ from app.errors import JumpdeckError, Recovery, RouteError
 from app.identity.attending import attend
 from app.program_log import log_crash, log_path
 from app.rows import HopState, SessionPhase, SessionState
-from app.session_asking import Attempt, Desk, SessionAsker
-from app.session_invoke import InvokeLink, by_invoke
-from app.session_liveness import PROBE_EVERY, PROBE_LIMIT, UP_PHASES, Liveness
-from app.session_pacing import Pacing
-from app.session_route import RouteGround, RouteKeeper
-from app.session_states import STUCK, StateBoard, stuck_phase
+from app.sessions.asking import Attempt, Desk, SessionAsker
+from app.sessions.invoke import InvokeLink, by_invoke
+from app.sessions.liveness import PROBE_EVERY, PROBE_LIMIT, UP_PHASES, Liveness
+from app.sessions.pacing import Pacing
+from app.sessions.route import RouteGround, RouteKeeper
+from app.sessions.states import STUCK, StateBoard, stuck_phase
 from app.tasks import Backoff, TaskOwner, spawn
 
 if TYPE_CHECKING:

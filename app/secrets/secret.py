@@ -1,6 +1,6 @@
 """Secrets: a type that never shows itself, the names under which they are kept, and the one way to get one.
 
-A secret comes from this process's memory, from the operating system's store (`app.secret_store`), or from the person,
+A secret comes from this process's memory, from the operating system's store (`app.secrets.store`), or from the person,
 in this order. Nothing is ever written to a file in the clear.
 """
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from app.asking import Asker
-    from app.secret_store import SecretStore
+    from app.secrets.store import SecretStore
 
 _MASK = "***"
 
@@ -204,7 +204,7 @@ class SecretSource:
     @property
     def _store(self) -> SecretStore:
         if self._given is None:
-            from app.secret_store import own_store
+            from app.secrets.store import own_store
 
             self._given = own_store()
         return self._given

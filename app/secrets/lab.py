@@ -14,8 +14,8 @@ from pathlib import Path
 
 from app.errors import SignInError
 from app.records import Record
-from app.secret_store import StoredName, StoreStatus
-from app.secrets import Secret
+from app.secrets.secret import Secret
+from app.secrets.store import StoredName, StoreStatus
 from app.text import prose
 
 LINE_LIMIT = 64 * 1024

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from app.errors import JumpdeckError, NotFoundError, SignInError
 from app.records import Record
-from app.secrets import Secret
+from app.secrets.secret import Secret
 from app.tasks import in_own_thread
 from app.text import prose
 
 if TYPE_CHECKING:
-    from app.secret_names import StoredNames
+    from app.secrets.names import StoredNames
 
 T = TypeVar("T")
 
@@ -320,7 +320,7 @@ def check_storable(secret: Secret) -> None:
 
 def own_store() -> SecretStore:
     """The store for this process: the running lab's where JUMPDECK_CONFIG_DIR is a lab's, else the system's."""
-    from app.secret_lab import LabStore, lab_channel
+    from app.secrets.lab import LabStore, lab_channel
 
     channel = lab_channel()
     return LabStore(channel) if channel else _OS
@@ -412,14 +412,14 @@ def _by_priority(found: tuple[float, Backend]) -> float:
 
 def _index() -> StoredNames:
     from app.folders import state_dir
-    from app.secret_names import StoredNames
+    from app.secrets.names import StoredNames
 
     return StoredNames(state_dir() / "secrets.json")
 
 
 def _dpapi() -> FileVault | None:
     if sys.platform == "win32":
-        from app.secret_dpapi import DpapiFiles
+        from app.secrets.dpapi import DpapiFiles
 
         return DpapiFiles()
     else:

@@ -1,0 +1,1 @@
+"""Secrets: a type that never shows itself, and the places in which one is kept."""
