@@ -16,6 +16,9 @@ TLS_LIMIT = 10.0
 CONTEXT_LIMIT = 20.0
 """Seconds to read the trust store and the client certificate; a cold disk or a virus scanner takes a few."""
 
+_NAME_HINT = "A private name resolves only in its network: check the VPN, or set `address` in the profile."
+"""What helps where the API server's own name does not resolve; names of hops have no `address`."""
+
 
 class TlsDial:
     """Opens streams to one API server and keeps the TLS context for them. Made and used in one loop."""
@@ -50,7 +53,13 @@ class TlsDial:
 
     async def dial(self, factory: ProtocolFactory) -> asyncio.Transport:
         """A stream to the API server's port, below TLS. Raises RouteError."""
-        return await self._dialer.dial(self._access.host, self._access.port, factory)
+        host = self._access.host
+        try:
+            return await self._dialer.dial(host, self._access.port, factory)
+        except JumpdeckError as error:
+            if error.code == "JD-DNS-UNKNOWN" and error.detail.startswith(f"{host}:"):  # not a Bastion's name
+                error.hint = _NAME_HINT
+            raise
 
     async def open(self, protocol: asyncio.Protocol) -> None:
         """Connect; `protocol` gets its transport, TLS verified. Raises JumpdeckError."""

@@ -99,7 +99,7 @@ def from_name_error(error: socket.gaierror, at: str) -> RouteError:
                           code="JD-DNS-NO-ANSWER", layer="dns", recovery=Recovery.TRANSIENT)  # fmt: skip
     return RouteError(
         "Name does not resolve", f"{at}: {said}",
-        "A private name resolves only in its network: check the VPN, or set `address` in the profile.",
+        "A private name resolves only in its network: check the VPN, and how the profile writes the name.",
         code="JD-DNS-UNKNOWN", layer="dns", recovery=Recovery.TRANSIENT,
     )  # fmt: skip
 

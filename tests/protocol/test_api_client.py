@@ -143,6 +143,7 @@ async def test_a_name_that_does_not_resolve() -> None:
     error = await failure_of(access_to(443, host=NO_SUCH_HOST))
     assert error.layer == "dns"
     assert error.exit_code is ExitCode.ROUTE
+    assert "`address`" in error.hint
 
 
 async def test_a_client_certificate_is_shown_and_leaves_no_file(

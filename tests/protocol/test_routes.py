@@ -101,6 +101,7 @@ async def test_failures_of_dialling() -> None:
         with pytest.raises(RouteError) as caught:
             await DirectDialer().dial(name, 443, asyncio.Protocol)
         assert caught.value.layer == "dns"
+        assert "`address`" not in caught.value.hint, "names of hops have none"
 
 
 async def test_names_resolve_and_families_take_turns() -> None:
