@@ -212,12 +212,15 @@ class Assembly:
     def _sign_in(self, fields: Fields) -> SignIn | None:
         own = "sign-in" in fields.values
         value = fields.take("sign-in") if own else self._defaults.sign_in
-        if isinstance(value, dict) and own:
+        if isinstance(value, dict):
             return entries.read_sign_in(fields.inner("sign-in", value))
-        if value is None:
-            return None
+        if value is None or isinstance(value, SignIn):
+            return value
         if not isinstance(value, str):
             fields.complain("sign-in", f"a name in quotes or a table is expected, not {kind(value)}")
+            return None
+        if value == "service-principal":
+            fields.complain("sign-in", *entries.BARE_SERVICE_PRINCIPAL)
             return None
         if value in entries.SIGN_IN_KINDS:
             return SignIn(value)

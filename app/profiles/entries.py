@@ -31,6 +31,10 @@ SIGN_IN_KINDS = (
     "service-principal",
     "environment",
 )
+BARE_SERVICE_PRINCIPAL = (
+    "a service principal needs tenant and client-id",
+    'Write [sign-in.NAME] with kind = "service-principal", tenant and client-id, and sign-in = "NAME" here.',
+)
 LAB_SIGN_IN = "lab"
 """Known only in the folder of a running lab, which signs its own profiles in."""
 CLOUDS = ("public", "us-government", "china")
@@ -166,7 +170,7 @@ class Defaults(Record):
     ssh_user: str | None = None
     ssh_key: Path | None = None
     sign_in: object = None
-    """As written: a name or a table."""
+    """A name as written, or what a table says."""
     cloud: object = None
     host_keys: str | None = None
     proxy: str | None = None
@@ -179,7 +183,7 @@ def read_defaults(fields: Fields) -> Defaults:
     found = Defaults(
         ssh_user=fields.text("ssh-user", check=plain_word),
         ssh_key=fields.path("ssh-key"),
-        sign_in=fields.take("sign-in"),
+        sign_in=_default_sign_in(fields),
         cloud=fields.take("cloud"),
         host_keys=fields.choice("host-keys", HOST_KEYS),
         proxy=fields.text("proxy", check=proxy_url),
@@ -188,6 +192,11 @@ def read_defaults(fields: Fields) -> Defaults:
     )
     fields.finish()
     return found
+
+
+def _default_sign_in(fields: Fields) -> object:
+    value = fields.take("sign-in")  # a name is looked up later, when all tables are known
+    return read_sign_in(fields.inner("sign-in", value)) if isinstance(value, dict) else value
 
 
 def read_rest(fields: Fields, profile: Profile, defaults: Defaults) -> Profile:

@@ -17,6 +17,7 @@ MAX_NOTES = 4_096
 MAX_ITEMS = 64
 """Entries of a list field."""
 PATH_REMEDY = "Put a Windows path in single quotes ('C:\\Users\\jo'), or write / for \\."
+_REMOVE = "Remove it from the file (and change it, if others could read it)"
 
 
 class Complaints:
@@ -237,7 +238,13 @@ class Fields:
         lower = name.lower()
         ssh, key, user = self.values.get("ssh"), self.values.get("key"), self.values.get("user")
         server = ssh[0] if isinstance(ssh, list) and ssh else ssh
-        if "private" in lower or "key-data" in lower:
+        if self.complaints.table.startswith("sign-in.") or self._where == "sign-in":
+            if self.values.get("kind") != "service-principal":
+                return f"{_REMOVE}; this kind of sign-in needs none."
+            client = self.values.get("client-id")
+            named = client if isinstance(client, str) and re.fullmatch(patterns.GUID, client) else "CLIENT_ID"
+            then = f"jumpdeck secrets set client-{'certificate' if 'cert' in lower else 'secret'} {named}"
+        elif "private" in lower or "key-data" in lower:
             then = "leave the key in its file and name that."
         elif "phrase" in lower:
             known = isinstance(key, str) and not patterns.holds_secret(key)
@@ -248,7 +255,7 @@ class Fields:
             then = f"jumpdeck secrets set password {place if '@' in place else f'{named}@{place}'}"
         else:
             then = f"jumpdeck secrets set token {clean(self.complaints.profile or 'PROFILE')}"
-        return f"Remove it from the file (and change it, if others could read it), then: {then}"
+        return f"{_REMOVE}, then: {then}"
 
 
 def one_of(word: str, known: tuple[str, ...]) -> str:

@@ -325,5 +325,5 @@ def _unasked(item: SecretItem, *, storable: bool) -> str:
     ask = "Run it in a terminal without --no-input (it asks)"
     if storable:
         return f"{ask}, or store it first: jumpdeck secrets set {kind} {shlex.quote(what)}"
-    agent = "" if kind == "token" else ", so use an SSH agent where nobody can be asked"
+    agent = "" if kind not in ("password", "passphrase") else ", so use an SSH agent where nobody can be asked"
     return f"{ask}; no usable secret store here (see: jumpdeck secrets list){agent}"

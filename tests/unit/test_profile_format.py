@@ -237,6 +237,49 @@ def test_a_secret_in_the_file_is_told_the_command_that_stores_it(text: str, comm
     assert "hunter2" not in "".join(found[0].lines())
 
 
+SERVICE_PRINCIPAL = 'kind = "service-principal", tenant = "contoso.com", client-id = "{}"'
+CLIENT = "00000000-0000-0000-0000-00000000000c"
+
+
+@pytest.mark.parametrize(
+    ("fields", "then"),
+    [
+        (f"{SERVICE_PRINCIPAL.format(CLIENT)}, client-secret = 'hunter2'", f"secrets set client-secret {CLIENT}"),
+        (f"{SERVICE_PRINCIPAL.format(CLIENT)}, password = 'hunter2'", f"secrets set client-secret {CLIENT}"),
+        (f"{SERVICE_PRINCIPAL.format(CLIENT)}, cert-secret = 'hunter2'", f"secrets set client-certificate {CLIENT}"),
+        (f"{SERVICE_PRINCIPAL.format('hunter2')}, secret = 'hunter2'", "secrets set client-secret CLIENT_ID"),
+        ("kind = 'browser', password = 'hunter2'", "this kind of sign-in needs none."),
+    ],
+)
+def test_a_secret_of_a_sign_in_is_told_its_own_command(fields: str, then: str) -> None:
+    written = "\n".join(fields.split(", "))
+    for text in (f"sign-in = {{ {fields} }}", f'sign-in = "adm"\n[sign-in.adm]\n{written}'):
+        problems = book_of(f"[profile.p]\n{CLUSTER}{text}").problems
+        all_of_it = [each for problem in problems for each in (problem, *problem.more)]  # type: ignore[attr-defined]
+        refused = [each for each in all_of_it if each.code == "JD-PROFILE-SECRET"]
+        assert refused
+        for found in refused:
+            assert found.hint.endswith(then)
+            assert "hunter2" not in "".join(found.lines())
+
+
+def test_a_service_principal_by_its_kind_alone_is_a_problem_of_the_profile() -> None:
+    for text in (f"[profile.p]\n{CLUSTER}sign-in = 'service-principal'",
+                 f"[defaults]\nsign-in = 'service-principal'\n[profile.p]\n{CLUSTER}"):  # fmt: skip
+        (problem,) = book_of(text).problems
+        assert "a service principal needs tenant and client-id" in problem.detail
+        assert problem.hint.startswith("Write [sign-in.NAME] with kind")
+
+
+def test_the_default_sign_in_may_be_a_table() -> None:
+    book = book_of(f"[defaults]\nsign-in = {{ kind = 'device-code', tenant = 'contoso.com' }}\n[profile.p]\n{CLUSTER}")
+    assert not book.problems
+    sign_in = book.get("p").sign_in
+    assert sign_in and (sign_in.kind, sign_in.tenant) == ("device-code", "contoso.com")
+    (problem,) = book_of(f"[defaults]\nsign-in = {{ kind = 'broker', acount = 'jo' }}\n[profile.p]\n{CLUSTER}").problems
+    assert "[defaults]: sign-in.acount: there is no such field" in problem.detail
+
+
 @pytest.mark.parametrize(
     "value",
     [
