@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from app.errors import ProfileError
+from app.pids import is_taken
 from app.text import clean
 
 VERSIONS_KEPT = 5
@@ -137,7 +138,7 @@ def sweep(path: Path) -> None:
     for stale in path.parent.glob(f".{_globbed(path.name)}.*-*.tmp"):
         with contextlib.suppress(OSError, ValueError):
             owner = int(stale.name.rsplit(".", 2)[1].split("-")[0])
-            if owner != os.getpid() and not _alive(owner):
+            if owner != os.getpid() and not is_taken(owner):
                 stale.unlink()
 
 
@@ -272,19 +273,6 @@ def _globbed(name: str) -> str:
     import glob
 
     return glob.escape(name)
-
-
-def _alive(pid: int) -> bool:
-    """Whether a process of that number runs; unknown counts as yes, and on Windows always (a signal would end it)."""
-    if sys.platform == "win32":
-        return False  # an open temporary file cannot be unlinked there, so a living saver is safe anyway
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _keep_previous(path: Path, versions: int) -> None:

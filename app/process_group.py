@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from app.pids import is_taken
 from app.records import Record, field
 from app.tasks import spawn, to_its_end
 
@@ -161,20 +162,10 @@ def _signal_group(process: asyncio.subprocess.Process, *, ask: bool) -> None:
     A group's id stays taken while one of it lives. When the program has been waited for and a process has its number,
     the group was empty before, and the number has been given again.
     """
-    if sys.platform == "win32" or (process.returncode is not None and _is_taken(process.pid)):
+    if sys.platform == "win32" or (process.returncode is not None and is_taken(process.pid)):
         return
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGTERM if ask else signal.SIGKILL)
-
-
-def _is_taken(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _taskkill(pid: int) -> None:

@@ -27,6 +27,7 @@ from typing import Any
 from app.cluster.access import Access
 from app.errors import JumpdeckError
 from app.outbound import environment_proxy, is_loopback
+from app.pids import is_taken
 
 API_VERSION = "client.authentication.k8s.io/v1"
 LONGEST_BASE = 68
@@ -51,9 +52,10 @@ async def lent_kubeconfig(
 
     Raises JumpdeckError (JD-EXEC-FOLDER) when there is no private place for it.
     """
-    sweep()
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=temp_base()))
+        base = temp_base()
+        sweep(Path(base))
+        folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=base))
     except OSError as exc:
         raise JumpdeckError("No place for the temporary kubeconfig", str(exc.strerror), "Set TMPDIR to a folder.",
                             code="JD-EXEC-FOLDER") from exc  # fmt: skip
@@ -215,28 +217,16 @@ def temp_base() -> str:
     return base if sys.platform == "win32" or len(os.fsencode(base)) <= LONGEST_BASE else "/tmp"  # noqa: S108
 
 
-def sweep() -> None:
-    """Remove folders that a killed run has left behind."""
-    for folder in Path(temp_base()).glob(f"{PREFIX}*"):
+def sweep(base: Path) -> None:
+    """Remove folders in `base` that a killed run has left behind."""
+    for folder in base.glob(f"{PREFIX}*"):
         pid = folder.name.removeprefix(PREFIX).partition("-")[0]
         try:
             ours = not hasattr(os, "getuid") or folder.lstat().st_uid == os.getuid()
         except OSError:
             continue
-        if ours and pid.isdigit() and not _runs(int(pid)):
+        if ours and pid.isdecimal() and not is_taken(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _runs(pid: int) -> bool:
-    if sys.platform == "win32":
-        return pid != os.getpid()  # no cheap and safe question there; the system's own clean-up takes them
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def ask(address: str) -> bytes:

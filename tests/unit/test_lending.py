@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +17,7 @@ from app.asking import Notes
 from app.cli.connect import shell_line
 from app.cli.lent_route import LeavingAsker, _Complaints
 from app.cluster.access import Access
-from app.cluster.lending import describe
+from app.cluster.lending import PREFIX, describe, sweep
 from app.errors import RouteError
 from app.socket_owner import PeerOwner, Verdict, uid_in_table, windows_rows
 from tests.fakes import FakeAsker
@@ -141,3 +145,15 @@ def test_the_table_of_windows_is_read_as_it_is_laid_out(rows: list[tuple[Any, in
     assert list(windows_rows(table)) == expected
     whole = list(windows_rows(table[: len(table) - cut]))
     assert whole == expected[: len(whole)]
+
+
+def test_only_folders_of_runs_that_have_gone_are_swept(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    living, stale, foreign = (tmp_path / f"{PREFIX}{pid}-x" for pid in (os.getppid(), gone.pid, "²"))
+    endless = tmp_path / f"{PREFIX}{1 << 80}-x"
+    for folder in (living, stale, foreign, endless):
+        folder.mkdir()
+        (folder / "config").write_bytes(b"{}")
+    sweep(tmp_path)
+    assert [folder.exists() for folder in (living, stale, foreign, endless)] == [True, False, True, False]
