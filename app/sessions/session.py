@@ -233,6 +233,7 @@ class Session:
         if self._asker is not None:
             self._asker.attempt = attempt
         self._connecting = spawn(self._connect(attempt), name=f"connect {self.profile.name}")
+        self._connecting.add_done_callback(_look_at)  # a try that fails as it is given up has nobody left to tell
         try:
             await asyncio.wait({self._connecting})
             if self._connecting.cancelled():
@@ -296,6 +297,11 @@ class Session:
             self._reader = ClusterReader(self.api, self, self.profile, access.namespace)
         self._reader.api, self._reader.namespace = self.api, access.namespace
         return version
+
+
+def _look_at(task: asyncio.Task[str]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 def _only_signs_in(error: JumpdeckError, api: ApiClient | None) -> bool:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
+from app.asking import Asker
 from app.cli.frame import wait_first_up
-from app.errors import JumpdeckError
+from app.errors import JumpdeckError, RouteError
 from app.profiles.model import Profile, ServerCluster
 from app.profiles.store import ProfileBook
 from app.rows import SessionPhase, SessionState
-from app.secrets.secret import MEMORY
+from app.secrets.secret import MEMORY, Secret, SecretItem, SecretSource
 from app.sessions.asking import Desk
 from app.sessions.route import RouteGround
 from app.sessions.states import is_asking
@@ -112,3 +114,34 @@ async def test_closing_ends_a_question() -> None:
         await reach(session, is_asking)
         await session.aclose()
         assert (session.state.phase, asker.open) == (P.CLOSED, 0)
+
+
+class LateSecrets(SecretSource):
+    """Fails at the moment when nobody waits for it any more, as a program does that ends while it is being ended."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.asked, self.withdrawn = asyncio.Event(), asyncio.Event()
+
+    async def get(self, item: SecretItem, *, asker: Asker | None = None) -> Secret:
+        self.asked.set()
+        try:
+            await self.withdrawn.wait()
+        except asyncio.CancelledError:
+            self.withdrawn.set()
+        raise RouteError("It could not start", code="JD-TEST-START")
+
+
+async def test_a_try_that_fails_as_it_is_given_up_is_reported_to_nobody() -> None:
+    reported: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    ground = RouteGround(None)
+    ground._secrets = late = LateSecrets()
+    session = Session(asking_profile("late", 1), desk=Desk(), ground=ground, tell=lambda _: None)
+    session.start()
+    await asyncio.wait_for(late.asked.wait(), LIMIT)
+    await session.aclose()
+    assert late.withdrawn.is_set()
+    del session
+    gc.collect()  # a task whose failure nobody has looked at says so when it goes
+    assert reported == []
