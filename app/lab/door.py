@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -168,6 +169,22 @@ def _reach_port(port: int) -> Reach:
     return reach
 
 
+def bound(port: int = 0) -> socket.socket:
+    """A socket of this port, or of a free one, that does not listen: who connects is refused, and nobody else gets it.
+
+    Raises OSError when the port is taken.
+    """
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":  # streams of the listener before it may still be there; on Windows it means theft
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((HOST, port))
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
 class Door:
     """Relays to `behind`: a loopback port, or what connects. An async context manager.
 
@@ -183,6 +200,8 @@ class Door:
         self.frozen = False
         self.sides: set[_Side] = set()
         self._server: asyncio.Server | None = None
+        self._kept: socket.socket | None = None
+        """Keeps the port while the door is shut: a busy computer gives free ports to others within seconds."""
         self._owner = TaskOwner("lab door")
         self._shut: set[str] = set()
 
@@ -192,15 +211,17 @@ class Door:
 
     async def __aexit__(self, *_: object) -> None:
         self._stop_listening()
+        if self._kept is not None:
+            self._kept.close()
         self.cut_streams()
         await self._owner.aclose()
 
     async def _listen(self) -> None:
         if not self._listens:
             return
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Side(self), HOST, self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        sock, self._kept = self._kept or bound(self.port), None
+        self.port = sock.getsockname()[1]
+        self._server = await asyncio.get_running_loop().create_server(lambda: _Side(self), sock=sock)
 
     def _stop_listening(self) -> None:
         if self._server is not None:
@@ -244,7 +265,10 @@ class Door:
     async def shut(self, reason: str) -> None:
         """Close the listening socket: new connections are refused. `reason` names who wants it shut."""
         self._shut.add(reason)
-        self._stop_listening()
+        if self._server is not None:
+            self._stop_listening()
+            with contextlib.suppress(OSError):  # somebody has been quicker: `unshut` tries again
+                self._kept = bound(self.port)
 
     async def unshut(self, reason: str) -> None:
         """Listen again, on the same port, once nobody wants the door shut. Raises OSError when the port is taken."""
