@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import random
 import signal
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ import yaml
 
 from app.lab.azure_names import ARC_ENTRA, ARC_SERVER_APP, ARC_TOKEN, TENANT
 from tests.azure_world import LIMIT, Portal, in_thread
+from tests.ports import unused_port
 
 AZURE_CLI = "04b07795-8ddb-461a-bbee-02f9e1bf7b46"
 VERSION = "2025-08-01-preview"
@@ -29,13 +28,9 @@ Json = dict[str, Any]
 
 def free_ports() -> tuple[int, int]:
     """Two ports of this machine that nobody listens at, and that no system gives out by itself meanwhile."""
-    found: dict[int, None] = {}
-    while len(found) < 2:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as one, suppress(OSError):
-            one.bind(("127.0.0.1", port))
-            found[port] = None
-    first, second = found
+    first = second = unused_port()
+    while second == first:
+        second = unused_port()
     return first, second
 
 

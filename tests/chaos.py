@@ -7,6 +7,8 @@ import contextlib
 import socket
 import struct
 
+from tests.ports import bound
+
 PIECE = 1 << 16
 
 
@@ -44,9 +46,18 @@ class _Pair:
         for pump in self.pumps:
             pump.cancel()
         for end in (self.client, self.server):
-            with contextlib.suppress(OSError):
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            end.close()
+            if end.fileno() >= 0:
+                _forget(end)
+                with contextlib.suppress(OSError):
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                end.close()
+
+
+def _forget(sock: socket.socket) -> None:
+    """Let the loop wait for it no more, before its number is another socket's."""
+    loop = asyncio.get_running_loop()
+    loop.remove_reader(sock)
+    loop.remove_writer(sock)
 
 
 class Chaos:
@@ -65,32 +76,38 @@ class Chaos:
         self.accepted = 0
         """Connections taken so far."""
         self._pairs: list[_Pair] = []
-        self._listener: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
+        self._joining: list[asyncio.Task[None]] = []
+        self._sock = bound()
+        """Has the port, whether it listens or not: a busy machine gives free ports to others within seconds."""
+        self._listens = False
 
     async def __aenter__(self) -> Chaos:
+        self.port = self._sock.getsockname()[1]
         self.let_in()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self.refuse()
+        self._sock.close()
+        await asyncio.gather(*self._joining)
         self.reset()
         await asyncio.gather(*(pump for pair in self._pairs for pump in pair.pumps), return_exceptions=True)
 
     def let_in(self) -> None:
         """Listen (again), on the same port as before."""
-        if self._listener is None:
-            self._listener = socket.create_server(("127.0.0.1", self.port), reuse_port=False)
-            self._listener.setblocking(False)
-            self.port = self._listener.getsockname()[1]
-            self._accepting = asyncio.ensure_future(self._accept(self._listener))
+        if not self._listens:
+            self._listens = True
+            self._sock.listen(100)
+            self._sock.setblocking(False)
+            asyncio.get_running_loop().add_reader(self._sock, self._accept)
 
     def refuse(self) -> None:
         """Refuse new connections; those there are go on."""
-        if self._listener is not None and self._accepting is not None:
-            self._accepting.cancel()
-            self._listener.close()
-            self._listener = None
+        if self._listens:
+            self._listens = False
+            _forget(self._sock)
+            self._sock.close()
+            self._sock = bound(self.port)
 
     def reset(self) -> None:
         """Cut every connection with RST."""
@@ -131,20 +148,22 @@ class Chaos:
             with contextlib.suppress(OSError):
                 pair.client.shutdown(socket.SHUT_WR)
 
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            client, _ = await loop.sock_accept(listener)
+    def _accept(self) -> None:
+        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):  # it has gone again
+            client, _ = self._sock.accept()
+            client.setblocking(False)
             self.accepted += 1
             self.came.set()
-            client.setblocking(False)
-            server = socket.socket()
-            server.setblocking(False)
-            try:
-                await loop.sock_connect(server, ("127.0.0.1", self.target))
-            except OSError:  # the server is away: its refusal reaches the client as a reset
-                server.close()
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                client.close()
-                continue
-            self._pairs.append(_Pair(self, client, server))
+            self._joining.append(asyncio.ensure_future(self._join(client)))
+
+    async def _join(self, client: socket.socket) -> None:
+        server = socket.socket()
+        server.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(server, ("127.0.0.1", self.target))
+        except OSError:  # the server is away: its refusal reaches the client as a reset
+            server.close()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+            return
+        self._pairs.append(_Pair(self, client, server))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
@@ -18,6 +19,7 @@ from app.identity.identity import AccessToken
 from app.profiles.model import KubeconfigCluster, Profile
 from app.secrets.secret import Secret
 from app.trust import TrustedCommand
+from tests.ports import bound
 
 
 class FakeLink:
@@ -175,6 +177,8 @@ class SmallServer:
         self.port = 0
         self.requests: list[str] = []
         self._runner: web.AppRunner | None = None
+        self._kept: socket.socket | None = None
+        """Keeps the port while the server is away."""
 
     async def _count(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(request.path)
@@ -185,21 +189,29 @@ class SmallServer:
         app.router.add_route("*", "/{rest:.*}", self._count)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
-        await site.start()
-        self.port = self._runner.addresses[0][1]
+        sock, self._kept = self._kept or bound(self.port), None
+        self.port = sock.getsockname()[1]
+        await web.SockSite(self._runner, sock).start()
 
     async def stop(self) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+            self._kept = bound(self.port)
+
+    async def aclose(self) -> None:
+        """Stop for good."""
+        await self.stop()
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
     async def __aenter__(self) -> SmallServer:
         await self.start()
         return self
 
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        await self.stop()
+        await self.aclose()
 
 
 def profile_for(folder: Path, port: int, *, token: str = "good", name: str = "here") -> Profile:

@@ -8,12 +8,13 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from tests.peers import require
-from tests.tls_servers import unused_port
+from tests.ports import bound, unused_port
 
 START_LIMIT = 20.0
 """Seconds until sshd says that it listens; a busy build machine takes one."""
@@ -48,6 +49,8 @@ class Sshd:
         self.folder, self.port, self.host_key = folder, port, host_key
         self.log: list[str] = []
         """What it wrote on standard error, at LogLevel VERBOSE."""
+        # Ours until the end, also while sshd is away; elsewhere than on Linux two sockets cannot have it.
+        self._kept = bound(port) if sys.platform == "linux" else None
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._listens = asyncio.Event()
@@ -167,6 +170,12 @@ class Sshd:
         await asyncio.wait({self._reader})
         self._process = None
 
+    async def aclose(self) -> None:
+        """End it for good."""
+        await self.stop()
+        if self._kept is not None:
+            self._kept.close()
+
 
 def _make(folder: Path, kind: str, host_key: Path | None, options: Mapping[str, str]) -> Sshd:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -183,8 +192,8 @@ async def sshd(
     """
     require("sshd", "ssh-keygen")
     server = _make(folder, kind, host_key, options)
-    await server.start()
     try:
+        await server.start()
         yield server
     finally:
-        await server.stop()
+        await server.aclose()

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import datetime as dt
 import ipaddress
-import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -23,6 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from app.cluster import tls
 from app.cluster.access import Access, Credentials, NoCredentials
 from app.secrets.secret import Secret
+from tests.ports import unused_port as unused_port
 
 NO_SUCH_HOST = "a" * 70 + ".test"
 """A name that cannot be asked for (a label has at most 63 characters), so that no name server is bothered."""
@@ -130,26 +130,32 @@ Talker = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 @asynccontextmanager
 async def raw_server(talk: Talker, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     """A server that says what `talk` says; yields its port."""
-    running: set[asyncio.Task[None] | None] = set()
+    running: list[asyncio.Task[None]] = []
+    writers: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        running.add(asyncio.current_task())
         try:
             await talk(reader, writer)
-        except OSError:
+        except (OSError, asyncio.IncompleteReadError):  # the client has gone
             pass
         finally:
             writer.transport.abort()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Known from the first moment: one that comes in at the very end is closed too."""
+        writers.append(writer)
+        running.append(asyncio.ensure_future(serve(reader, writer)))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
         for task in running:
-            if task is not None:
-                task.cancel()
-        await asyncio.gather(*(task for task in running if task), return_exceptions=True)
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        for writer in writers:
+            writer.transport.abort()
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -160,13 +166,6 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     if writer.can_write_eof():
         writer.write_eof()
     await writer.drain()
-
-
-def unused_port() -> int:
-    """A port on which nothing listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def access_to(

@@ -77,7 +77,7 @@ async def test_a_lost_server_is_noticed_by_a_report_and_found_again(tmp_path: Pa
     assert session.state.phase is SessionPhase.UP
     assert session.api is api and session.reader is reader  # readers keep what they hold
     await session.aclose()
-    await server.stop()
+    await server.aclose()
 
 
 async def test_a_report_of_a_stream_alone_leaves_the_session_up(tmp_path: Path) -> None:
@@ -239,4 +239,4 @@ async def test_after_sleep_no_wait_is_waited_out(tmp_path: Path) -> None:
         await server.start()
         sessions.verify_all("it slept")
         await reach(session, lambda s: s.phase is SessionPhase.UP)
-    await server.stop()
+    await server.aclose()

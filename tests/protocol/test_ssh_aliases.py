@@ -10,6 +10,7 @@ from app.routes.direct import DirectDialer
 from app.routes.ssh import SshDial
 from app.secrets.secret import password_name
 from tests.logins import Gate, MemoryStore, context, person
+from tests.ports import unused_port
 
 MACHINES = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/virtualMachines/"
 
@@ -19,10 +20,9 @@ async def test_the_password_of_a_machine_is_not_sent_to_another_behind_the_same_
     around = context(tmp_path, asker, store)
     known = tmp_path / "own_known_hosts"
     known.touch(mode=0o600)
-    port = 0
+    port = unused_port()  # nobody else's while there is no server, either
     for name, password in (("First", "of the first"), ("Second", "of the second")):
         async with Gate(password=password, port=port) as gate:
-            port = gate.port
             with known.open("a") as file:
                 file.write(f"{f'vm:{MACHINES}{name}'.lower()} {gate.host_key}\n")
             spec = SshHop((f"ops@127.0.0.1:{port}",), password=True, vm=MACHINES + name)
