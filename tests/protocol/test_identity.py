@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from app.errors import Recovery, SignInError
 from app.identity.attending import attend
 from app.identity.identities import Identities, SharedIdentity
+from app.identity.identity import AccessToken
 from app.identity.kinds import make_source
 from app.profiles.model import AksCluster, Cloud, Profile, SignIn
 from app.secrets.secret import SecretMemory, SecretSource
@@ -53,7 +55,7 @@ class World:
 
     def with_(self, about: object, ca: Path | None, **options: object) -> SharedIdentity:
         source = make_source(about, self.server.endpoints(ca), proxy=None, secrets=self.secrets, asker=None)
-        self._made.append(SharedIdentity(source, **options))
+        self._made.append(SharedIdentity(source, rng=Middle(), **options))
         return self._made[-1]
 
     def service_principal(self, secret: str | None = None) -> SharedIdentity:
@@ -215,13 +217,24 @@ async def test_equal_sign_ins_are_one_identity(world: World) -> None:
 
 
 class Clock:
-    """Time that a test moves."""
+    """Time that only a test moves: how long the test itself takes changes nothing."""
 
     def __init__(self) -> None:
-        self.ahead = 0.0
+        self._began, self.ahead = time.time(), 0.0
 
     def __call__(self) -> float:
-        return time.time() + self.ahead
+        return self._began + self.ahead
+
+    def leave(self, token: AccessToken, seconds: float) -> None:
+        """Go to where the token lives for so long."""
+        self.ahead = token.expires_at - seconds - self._began
+
+
+class Middle(random.Random):
+    """No chance: half of every jitter."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return (a + b) / 2
 
 
 async def test_a_token_is_renewed_ahead_of_its_end(world: World) -> None:
@@ -229,11 +242,11 @@ async def test_a_token_is_renewed_ahead_of_its_end(world: World) -> None:
     world.service_principal()
     identity = world.with_(world.server.about("service-principal", client_id=CLIENT), world.ca, clock=clock)
     first = await identity.token(ARM)
-    clock.ahead = 3600 - 400
+    clock.leave(first, 331)  # a renewal is due at 300, and half the jitter before
     assert await identity.token(ARM) == first and len(world.server.requests) == 1
     identity._source._credential = None  # its own cache would answer: it sees the real time
     world.server.asked.clear()
-    clock.ahead = 3600 - 305  # still long enough, but time to renew: the caller does not wait
+    clock.leave(first, 329)  # still long enough, but time to renew: the caller does not wait
     world.server.gate.clear()
     assert await identity.token(ARM) == first
     await world.server.asked.wait()
@@ -250,9 +263,9 @@ async def test_the_services_own_time_to_renew_counts(world: World) -> None:
     world.service_principal()
     identity = world.with_(world.server.about("service-principal", client_id=CLIENT), world.ca, clock=clock)
     first = await identity.token(ARM)
-    clock.ahead = 990
+    clock.ahead = 900
     assert await identity.token(ARM) == first and not identity._flights
-    clock.ahead = 1010
+    clock.ahead = 1100
     assert await identity.token(ARM) == first
     assert identity._owner._tasks, "renewed behind the caller's back"
 
@@ -263,14 +276,14 @@ async def test_an_old_token_serves_while_a_newer_one_cannot_be_had(world: World)
     identity = world.with_(world.server.about("service-principal", client_id=CLIENT), world.ca, clock=clock)
     first = await identity.token(ARM)
     world.server.status = 503
-    clock.ahead = 3600 - 100
+    clock.leave(first, 100)
     asked = len(world.server.requests)
     identity._source._credential = None  # its own cache would answer: it sees the real time
     assert await identity.token(ARM) == first
     assert len(world.server.requests) == asked + 1
     assert await identity.token(ARM) == first
     assert len(world.server.requests) == asked + 1, "the next try waits"
-    clock.ahead = 3600 - 10
+    clock.leave(first, 10)
     error = await failure(identity)
     assert (error.code, error.recovery) == ("JD-SIGN-IN-BUSY", Recovery.TRANSIENT)
     world.server.status = 0
