@@ -15,6 +15,7 @@ from app.errors import JumpdeckError
 from app.identity.clouds import CloudEndpoints
 from app.identity.identity import AccessToken
 from app.profiles.model import AksCluster, BastionHop, Profile
+from app.records import replace
 from app.routes.bastion import BastionDial
 from app.routes.bastion_dialer import BastionDialer, BastionLimits
 from app.routes.context import RouteContext
@@ -26,7 +27,9 @@ from tests.hops import Keep
 
 WAIT = 20.0
 """Seconds after which a test gives up waiting for what must come."""
-QUICK = BastionLimits(first_byte=0.3, last_first_byte=0.3)
+PATIENT = BastionLimits(dial=60.0, first_byte=30.0, last_first_byte=30.0, stream=60.0, close=WAIT)
+"""Limits that a busy machine does not reach."""
+QUICK = replace(PATIENT, first_byte=0.3, last_first_byte=0.3)
 """Limits for tests in which the target stays silent."""
 
 
@@ -102,7 +105,7 @@ class Client:
         """The hop to these targets, or to the cluster."""
         spec = BastionHop(BASTION, targets, port)
         profile = Profile("p", AksCluster(AKS), via=(spec,), proxy=self.proxy)
-        return BastionDial(spec, self.context(), profile, profile.cluster, limits=limits)
+        return BastionDial(spec, self.context(), profile, profile.cluster, limits=limits or PATIENT)
 
     @asynccontextmanager
     async def opened(

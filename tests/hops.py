@@ -21,8 +21,9 @@ from app.routes.ssh_dialer import SshDialer
 from app.secrets.secret import SecretMemory, SecretSource
 from tests.sshd import USER, Sshd, make_key
 
-WAIT = 20.0
-"""Seconds after which a test gives up waiting for what must come; a busy build machine takes two."""
+WAIT = 40.0
+"""Seconds after which a test gives up waiting for what must come; a busy build machine takes two, for fifty streams
+at once twenty."""
 
 
 class Ground:

@@ -12,12 +12,13 @@ from aiohttp import web
 
 from app.errors import ExitCode, JumpdeckError, Recovery
 from app.identity.identity import AccessToken
-from app.routes.bastion_dialer import BastionDialer
+from app.records import replace
+from app.routes.bastion_dialer import BastionDialer, BastionLimits
 from app.routes.bastion_failures import Where, said
 from app.routes.bastion_http import HttpAnswer
 from app.routes.bastion_tokens import BastionTokens, Exchange, Target
 from app.routes.failures import StreamFailed
-from tests.bastion_client import QUICK, Client, FakeIdentity, keep
+from tests.bastion_client import QUICK, WAIT, Client, FakeIdentity, keep
 from tests.bastion_world import BASTION, VM, World, bastion_world
 from tests.hops import Keep
 
@@ -74,7 +75,7 @@ async def test_a_server_that_speaks_first(
     world: World, client: Client, fault: str, code: str, exit_code: ExitCode, title: str, issued: int
 ) -> None:
     world.plane.faults.add(fault)
-    async with client.opened(VM, limits=QUICK) as dialer:
+    async with client.opened(VM, limits=QUICK if fault == "silent-101" else None) as dialer:
         with pytest.raises(JumpdeckError) as caught:
             await keep(dialer, WORD)
         error = caught.value
@@ -91,7 +92,8 @@ async def test_intermittent_failures_are_cured_by_a_new_session(
     world: World, client: Client, fault: str, target: str | None
 ) -> None:
     world.plane.passing[fault] = 2
-    async with client.opened(*([target] if target else []), limits=QUICK) as dialer:
+    limits = replace(QUICK, last_first_byte=WAIT) if fault == "silent-101" else None
+    async with client.opened(*([target] if target else []), limits=limits) as dialer:
         if target:
             transport, protocol = await keep(dialer, WORD)
             assert await protocol.until(4) == b"word"
@@ -111,10 +113,10 @@ async def test_a_client_that_speaks_first_is_told_when_no_session_works(
     world: World, client: Client, fault: str, code: str
 ) -> None:
     world.plane.faults.add(fault)
-    async with client.opened(limits=QUICK) as dialer:
+    async with client.opened(limits=QUICK if fault == "silent-101" else None) as dialer:
         transport, protocol = await keep(dialer)
         transport.write(b"\x16\x03\x01hello")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT):
             lost = await protocol.ended
         assert isinstance(lost, StreamFailed)
         assert (lost.told.code, lost.told.recovery) == (code, Recovery.TRANSIENT)
@@ -128,7 +130,7 @@ async def test_what_may_have_been_acted_on_is_not_sent_twice(world: World, clien
     async with client.opened(limits=QUICK) as dialer:
         transport, protocol = await keep(dialer)
         transport.write(b"POST /orders HTTP/1.1\r\n\r\n")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT):
             lost = await protocol.ended
         assert isinstance(lost, StreamFailed)
         assert world.plane.counters.issued == 1
@@ -167,7 +169,7 @@ async def test_a_stream_that_is_cut_ends_with_an_error(world: World, client: Cli
     async with client.opened() as dialer:
         transport, protocol = await keep(dialer)
         transport.write(bytes(100_000))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT):
             lost = await protocol.ended
         assert isinstance(lost, ConnectionResetError)
         await nothing_left(world)
@@ -186,26 +188,26 @@ async def test_one_session_at_a_time(world: World, client: Client) -> None:
 async def test_deletions_that_hang_hold_up_neither_streams_nor_the_end(world: World, client: Client) -> None:
     world.plane.faults.add("delete-hangs")
     loop = asyncio.get_running_loop()
-    async with client.opened() as dialer:
+    async with client.opened(limits=BastionLimits()) as dialer:
         for _ in range(3):
             transport, protocol = await keep(dialer)
             transport.write(b"x")
             assert await protocol.until(1) == b"x"
             transport.close()
         began = loop.time()
-    assert loop.time() - began < 5
+    assert loop.time() - began < WAIT, "not as long as the Bastion is silent"
 
 
 async def test_the_network_is_gone_at_the_end(world: World, client: Client) -> None:
     loop = asyncio.get_running_loop()
-    async with client.opened() as dialer:
+    async with client.opened(limits=BastionLimits()) as dialer:
         for _ in range(5):
             transport, protocol = await keep(dialer)
             transport.write(b"x")
             assert await protocol.until(1) == b"x"
         world.plane.door.set_frozen(True)
         began = loop.time()
-    assert loop.time() - began < 5
+    assert loop.time() - began < WAIT, "not as long as the Bastion is silent"
 
 
 async def unanswered(world: World, dialer: BastionDialer) -> asyncio.Task[object]:
@@ -224,10 +226,17 @@ async def given_up(dialing: asyncio.Task[object]) -> None:
 
 async def test_a_dial_cancelled_during_the_token_exchange(world: World, client: Client) -> None:
     world.plane.faults.add("slow-token")
+    usual, arrived = world.plane._exchanged, asyncio.Event()
+
+    async def exchanged(request: web.Request) -> object:
+        arrived.set()
+        return await usual(request)
+
+    setattr(world.plane, "_exchanged", exchanged)  # noqa: B010
     async with client.opened() as dialer:
         dialing = asyncio.ensure_future(keep(dialer))
-        await world.until(lambda _: bool(client.identity.asked))
-        await asyncio.wait({dialing}, timeout=0.1)
+        await asyncio.wait_for(arrived.wait(), WAIT)
+        assert world.plane.counters.issued == 0
         await given_up(dialing)
         await world.until(lambda counters: counters.issued == 1)
     await nothing_left(world)
@@ -264,7 +273,7 @@ async def test_a_dial_given_up_while_a_person_signs_in_asks_nobody_any_more(worl
         dialing = asyncio.ensure_future(keep(dialer))
         await waiting.wait()
         await given_up(dialing)
-        await asyncio.wait_for(ended.wait(), 1)
+        await asyncio.wait_for(ended.wait(), WAIT)
     assert world.plane.counters.issued == 0
 
 
@@ -307,7 +316,7 @@ async def test_a_protocol_that_raises_ends_its_stream_and_no_other(world: World,
     async with client.opened() as dialer:
         other, protocol = await keep(dialer)
         (await dialer.dial("api.private", 443, lambda: faulty)).write(b"x")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT):
             assert await faulty.ended is None
         other.write(b"hello")
         assert await protocol.until(5) == b"hello"
