@@ -9,6 +9,9 @@ from pathlib import Path
 
 from tests.running import processes_with
 
+LIMIT = 40.0
+"""Seconds until every process has ended; the slowest is given four by us before it is killed."""
+
 
 class Temp:
     """A folder for temporary files and a mark in the environment, both of one test alone."""
@@ -24,7 +27,7 @@ class Temp:
 
     async def all_gone(self) -> None:
         """Wait for the end of every process that inherited our mark."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(LIMIT):
             for pid in processes_with(self.mark):
                 await asyncio.to_thread(_wait_for_end, pid)
 
@@ -56,6 +59,6 @@ def _wait_for_end(pid: int) -> None:
     except ProcessLookupError:
         return
     try:
-        select.select([handle], [], [], 15)
+        select.select([handle], [], [], LIMIT)
     finally:
         os.close(handle)

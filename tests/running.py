@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import os
 import signal
 import sys
@@ -57,8 +58,9 @@ class Command:
         ]
 
     async def _read(self, stream: asyncio.StreamReader, name: str) -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")()  # a pipe may cut a character in two
         while data := await stream.read(1 << 16):
-            setattr(self, name, getattr(self, name) + data.decode())
+            setattr(self, name, getattr(self, name) + decoder.decode(data))
             self._news.set()
         self._news.set()
 

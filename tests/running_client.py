@@ -14,8 +14,8 @@ from app.tasks import spawn
 
 LIMIT = 30.0
 """Seconds after which a wait for something that it tells counts as failed."""
-END_LIMIT = 5.0
-"""Seconds in which it must have closed everything."""
+END_LIMIT = 20.0
+"""Seconds in which it must have closed everything and ended; a fraction of one unless the machine is busy."""
 
 
 class Client:

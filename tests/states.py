@@ -8,8 +8,8 @@ from collections.abc import Callable
 from app.rows import SessionPhase, SessionState
 from app.sessions.session import Session
 
-LIMIT = 20.0
-"""Seconds after which a wait counts as failed; a busy build machine takes a few for a login."""
+LIMIT = 40.0
+"""Seconds after which a wait counts as failed; a busy build machine takes a few for a login, ten for a program."""
 
 
 async def reach(session: Session, wanted: Callable[[SessionState], bool], limit: float = LIMIT) -> SessionState:

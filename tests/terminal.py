@@ -12,7 +12,7 @@ import sys
 import termios
 from collections.abc import Callable
 
-SEEN_LIMIT = 30.0
+SEEN_LIMIT = 60.0
 """Seconds until something must have appeared."""
 
 

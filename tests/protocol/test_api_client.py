@@ -87,7 +87,7 @@ async def failure_of(access: Access, path: str = "/version") -> JumpdeckError:
     """The error of a GET, with everything closed behind it."""
     async with client(access) as api:
         with pytest.raises(JumpdeckError) as caught:
-            await api.get(path, timeout=5)
+            await api.get(path, timeout=40)
         return caught.value
 
 

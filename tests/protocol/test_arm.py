@@ -7,6 +7,7 @@ import base64
 import gzip
 import json
 import logging
+import time
 import traceback
 from pathlib import Path
 
@@ -279,10 +280,14 @@ async def test_closing_ends_what_is_under_way(tmp_path: Path) -> None:
 
 
 async def test_a_call_has_an_end_and_a_person_at_the_sign_in_does_not_count() -> None:
-    call = pipeline.Call("GET /x", repeatable=True, limit=0.05)
+    began = time.monotonic()
+    call = pipeline.Call("GET /x", repeatable=True, limit=60.0)
     with call.standing():
+        stood = -time.monotonic()
         await asyncio.sleep(0.06)
-    assert call.left > 0
+        stood += time.monotonic()
+    left = call.left
+    assert 60.0 - left <= time.monotonic() - began - stood + 1e-3, "what the person took is not counted"
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
