@@ -7,11 +7,14 @@ put in breaks the chain. Lines cut off at the very end do not show; a copy elsew
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import logging
 import os
+import threading
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,10 @@ MAX_TEXT = 2_048
 """Characters of one fact; an ARM id has some hundreds."""
 _TAIL = 256 << 10
 """Bytes at the end of a file that hold its last line for sure: a record has at most a dozen facts."""
+MAX_WAITING = 1_000
+"""Records that wait for the writer: sessions that flap make a few a second, and each takes it a millisecond."""
+FLUSH_LIMIT = 2.0
+"""Seconds that the end of the process waits for records: a console window that closes leaves five in all (Windows)."""
 _GENESIS = "0" * 64
 _SESSION = os.urandom(8).hex()
 """Names this process in its records."""
@@ -54,9 +61,64 @@ def record(event: str, **facts: Fact) -> None:
     Never raises: when it cannot be written, the program's log says so. Blocks for milliseconds.
     """
     try:
-        _append(event, facts)
+        _append(audit_dir(), event, facts)
     except (JumpdeckError, OSError, ValueError) as exc:
-        _log.warning("the audit record could not be written: %s: %s", event, exc)
+        _not_written(event, exc)
+
+
+def record_soon(event: str, **facts: Fact) -> None:
+    """As `record`, for a loop that must not block: a thread writes, in the order of the calls."""
+    _WRITER.put(audit_dir(), event, facts)
+
+
+def flush(limit: float = FLUSH_LIMIT) -> bool:
+    """Wait until all that came by `record_soon` is written, at most `limit` seconds; whether it is. Blocks."""
+    return _WRITER.flush(limit)
+
+
+def _not_written(event: str, why: object) -> None:
+    _log.warning("the audit record could not be written: %s: %s", event, why)
+
+
+class _Writer:
+    """Writes records behind whoever makes them. Its thread lives while there is something to write."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: deque[tuple[Path, str, dict[str, Fact]]] = deque()
+        self._runs = False
+
+    def put(self, folder: Path, event: str, facts: dict[str, Fact]) -> None:
+        """Have it written. When too many wait, the program's log says that this one is not."""
+        with self._changed:
+            if len(self._waiting) >= MAX_WAITING:
+                _not_written(event, "too many are waiting")
+                return
+            self._waiting.append((folder, event, facts))
+            if not self._runs:
+                self._runs = True
+                threading.Thread(target=self._write, name="audit", daemon=True).start()
+
+    def _write(self) -> None:
+        while True:
+            with self._changed:
+                if not self._waiting:
+                    self._runs = False
+                    self._changed.notify_all()
+                    return
+                folder, event, facts = self._waiting.popleft()
+            try:
+                _append(folder, event, facts)
+            except Exception as exc:  # the thread must go on
+                _not_written(event, exc)
+
+    def flush(self, limit: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._runs, limit)
+
+
+_WRITER = _Writer()
+atexit.register(flush)
 
 
 def verify(path: Path) -> list[Problem]:
@@ -88,8 +150,8 @@ def _verify_file(path: Path, previous: str | None, problems: list[Problem]) -> s
     return previous
 
 
-def _append(event: str, facts: dict[str, Fact]) -> None:
-    folder = private_dir(audit_dir())
+def _append(folder: Path, event: str, facts: dict[str, Fact]) -> None:
+    private_dir(folder)
     with lock(folder / "chain"):
         now = time.time()
         path = folder / (time.strftime("%Y-%m-%d", time.gmtime(now)) + ".jsonl")

@@ -14,6 +14,7 @@ import asyncssh
 from asyncssh.constants import MSG_USERAUTH_FAILURE
 from asyncssh.packet import SSHPacket
 
+from app import audit
 from app.dialer import Connection, Dialer
 from app.errors import JumpdeckError
 from app.program_log import keep_from_terminal
@@ -21,6 +22,7 @@ from app.records import Record, replace
 from app.routes import ssh_failures
 from app.routes.direct import DirectDialer
 from app.routes.host_keys import Finding, HostKeyCheck, Server, Verdict
+from app.routes.known_hosts import host_name
 from app.routes.ssh_auth import Login, prepare_login
 from app.routes.ssh_carrier import Carrier
 from app.routes.ssh_dialer import SshDialer
@@ -254,9 +256,21 @@ async def _log_in(attempt: _Attempt, check: HostKeyCheck) -> SshDialer:
         failed = ssh_failures.from_connect(exc, server.at, version=_version(below), first=_first(below))
         raise login.broken_off(failed) from exc
     login.succeeded()
+    _record_login(attempt, handshake, below)
     assert below.carrier is not None
     note = ", ".join(part for part in (hop.position(server), login.method, hop.access_note, *login.notes) if part)
     return SshDialer(conn, below.carrier, handshake.lost, server, hop.limits, note=note, banner=handshake.banner)
+
+
+def _record_login(attempt: _Attempt, handshake: Handshake, below: _Below) -> None:
+    """Who went in where, how, and which key the server showed (S-29)."""
+    server, finding = attempt.server, handshake.finding
+    audit.record_soon(
+        "ssh.login", profile=attempt.hop.profile, host=host_name(server.host, server.port),
+        address=_address(attempt, below), name=finding.server.name if finding is not None else "",
+        host_key=finding.fingerprint if finding is not None else "", user=clean(server.user),
+        method=attempt.login.method,
+    )  # fmt: skip
 
 
 async def _within_limits(

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
 
+from app import audit
 from app.errors import JumpdeckError, Recovery
 from app.rows import SessionPhase, SessionState, Step, StepState
 
@@ -71,7 +72,20 @@ class StateBoard:
                 raise RuntimeError(f"illegal move {self.state.phase.name} to {phase.name}")
             _log.debug("%s: %s -> %s %s", self.state.profile, self.state.phase.value, phase.value, changes.get("error"))
             changes["since"] = time.time()
+            self._record(phase, changes.get("error"), changes.get("tries", self.state.tries))
         self.publish(phase=phase, **changes)
+
+    def _record(self, phase: SessionPhase, error: object, tries: object) -> None:
+        """Put a move on record: why, and when it is UP who has come where on which way (S-29)."""
+        state = self.state
+        facts: dict[str, str | int] = {"profile": state.profile, "was": state.phase.value, "now": phase.value}
+        if isinstance(tries, int):
+            facts["tries"] = tries
+        if isinstance(error, JumpdeckError):
+            facts |= {"reason": error.code, "why": error.title}
+        elif phase is P.UP:
+            facts |= {"cluster": state.cluster, "identity": state.identity, "route": " > ".join(state.route)}
+        audit.record_soon("session.state", **facts)
 
     def publish(self, **changes: object) -> None:
         """Change fields other than the phase."""

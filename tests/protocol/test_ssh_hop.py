@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import json
 import os
 import signal
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 
+from app import audit
 from app.errors import JumpdeckError, Recovery, RouteError, SignInError
 from app.routes.direct import DirectDialer
 from app.routes.proxy import ProxyDial
@@ -18,7 +20,7 @@ from app.routes.ssh import SshLimits, endpoint
 from app.rows import StepState
 from tests.fakes import FakeAsker
 from tests.hops import WAIT, Ground, keep
-from tests.sshd import USER, make_key, public_key, sshd
+from tests.sshd import USER, fingerprint, make_key, public_key, sshd
 from tests.tls_servers import echo, raw_server, unused_port
 from tests.web_proxy import web_proxy
 
@@ -76,6 +78,20 @@ async def test_three_servers_in_a_chain_with_a_key_type_each_and_no_listening_so
         assert all(state.round_trip is not None and state.round_trip > 0 for state in states)
         for server in one, two, three:
             await server.logged_in(1)
+    logins = recorded_logins()
+    assert [login["host"] for login in logins] == [f"[127.0.0.1]:{server.port}" for server in (one, two, three)]
+    assert [login["host_key"] for login in logins] == [server.fingerprint for server in (one, two, three)]
+    assert [login["method"].split()[-1] for login in logins] == [fingerprint(key) for key in keys]
+    assert {login["user"] for login in logins} == {USER}
+    assert logins[1]["address"] == "through 127.0.0.1"
+
+
+def recorded_logins() -> list[dict[str, str]]:
+    """The facts of every login that the audit record has."""
+    assert audit.flush(WAIT)
+    (day,) = audit.audit_dir().glob("*.jsonl")
+    records = [json.loads(line) for line in day.read_text().splitlines()]
+    return [record["facts"] for record in records if record["event"] == "ssh.login"]
 
 
 async def test_an_unknown_key_is_asked_about_and_trusted_once(tmp_path: Path) -> None:

@@ -8,12 +8,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app import audit
+from app.errors import RouteError
+from app.files import lock
+from app.rows import SessionPhase
+from app.sessions.states import StateBoard
 
 EVENTS = 40
+WAIT = 60.0
+"""Seconds for what takes milliseconds."""
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +31,10 @@ def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def day() -> Path:
     (file,) = audit.audit_dir().glob("*.jsonl")
     return file
+
+
+def entries() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in day().read_text().splitlines()]
 
 
 def test_a_record_says_who_where_when_and_what() -> None:
@@ -72,6 +83,48 @@ def test_a_record_that_was_cut_stays_a_line_of_its_own() -> None:
     assert [json.loads(lines[0])["event"], json.loads(lines[2])["event"]] == ["first", "second"]
     (problem,) = audit.verify(day())
     assert (problem.line, "cut" in problem.text) == (2, True)
+
+
+def test_records_made_in_a_loop_are_written_behind_it_in_their_order() -> None:
+    with lock(audit.audit_dir() / "chain"):  # another process writes
+        for number in range(EVENTS):
+            audit.record_soon("event", number=number)
+        assert not audit.flush(0.01)
+    assert audit.flush(WAIT)
+    assert [entry["facts"]["number"] for entry in entries()] == list(range(EVENTS))
+    assert audit.verify(day()) == []
+
+
+def test_the_end_of_the_process_waits_for_records() -> None:
+    code = f"from app import audit\nfor n in range({EVENTS}): audit.record_soon('event', n=n)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert len(entries()) == EVENTS
+
+
+def test_more_records_than_may_wait_are_told_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with lock(audit.audit_dir() / "chain"):
+        for _ in range(audit.MAX_WAITING + 2):  # one of them the writer may have in hand
+            audit.record_soon("event")
+    assert "too many" in caplog.text
+    assert audit.flush(WAIT)
+
+
+def test_every_move_of_a_session_is_on_record_with_its_reason() -> None:
+    board = StateBoard("prod", lambda _: None)
+    board.move(SessionPhase.CONNECTING)
+    board.publish(cluster="aks", identity="ops@contoso.com", route=("workstation", "hub (SSH)", "aks"))
+    board.move(SessionPhase.UP)
+    board.publish(latency=0.1)
+    lost = RouteError("The SSH connection was lost", "what a server said", code="JD-SSH-LOST")
+    board.move(SessionPhase.RETRYING, error=lost, tries=3)
+    assert audit.flush(WAIT)
+    assert [(entry["event"], entry["facts"]) for entry in entries()] == [
+        ("session.state", {"profile": "prod", "was": "idle", "now": "connecting", "tries": 0}),
+        ("session.state", {"profile": "prod", "was": "connecting", "now": "up", "tries": 0, "cluster": "aks",
+                           "identity": "ops@contoso.com", "route": "workstation > hub (SSH) > aks"}),
+        ("session.state", {"profile": "prod", "was": "up", "now": "retrying", "tries": 3, "reason": "JD-SSH-LOST",
+                           "why": "The SSH connection was lost"}),
+    ]  # fmt: skip
 
 
 async def test_processes_that_write_at_once_and_are_killed_leave_one_torn_line_at_most() -> None:
