@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> int:
 
     command = _own_flags(args)
     if not command:
-        raise UsageError("No command to run", "", "For example: jumpdeck exec staging -- kubectl get pods",
-                         code="JD-USAGE-COMMAND")  # fmt: skip
+        raise UsageError("No command to run", "nothing stands after the profile",
+                         "For example: jumpdeck exec staging -- kubectl get pods", code="JD-USAGE-COMMAND")  # fmt: skip
     profile = load().get(args.profile)
     if by_invoke(profile):
         from app.cli import invoke_exec

@@ -31,7 +31,8 @@ def run(args: argparse.Namespace) -> int:
         return _list()
     if args.what == "remove":
         if not args.which:
-            raise UsageError("Which one?", "", "jumpdeck trust remove HOST|FINGERPRINT (see: jumpdeck trust list)",
+            raise UsageError("Which one?", "remove wants a server or a fingerprint",
+                             "jumpdeck trust remove HOST|FINGERPRINT (see: jumpdeck trust list)",
                              code="JD-USAGE-FINGERPRINT")  # fmt: skip
         return _remove(args.which)
     if args.which:

@@ -145,7 +145,7 @@ class Finding(Record):
 
     def _revoked(self) -> HostKeyError:
         whose = "the authority of its certificate" if self.authority else "the key"
-        where = ", ".join(key.where for key in self.known)
+        where = ", ".join(dict.fromkeys(key.where for key in self.known))  # `*` stands for host and host:port
         return HostKeyError(
             self,
             f"The SSH server {clean(self.server.host)} shows a revoked key",

@@ -102,6 +102,7 @@ def test_a_pin_is_all_that_counts_but_for_revocation(tmp_path: Path, keys: list[
         HostKeys(others=()).replace(wrong)
     revoked = replace(pinned, pin=keys[2].get_fingerprint())
     assert judge(path, keys[2], revoked).verdict is Verdict.REVOKED
+    assert judge(path, keys[2], revoked).error().detail.count(f"{path}:2") == 1, "a line for all hosts is told once"
     assert judge(path, keys[0], replace(SERVER, policy="pinned")).error().code == "JD-SSH-HOST-KEY-PINNED"
 
 
