@@ -55,6 +55,8 @@ class LogPane(RingView):
     """Whose log it is; cleaned text."""
     fetched = var(False)
     """Whether it was fetched once and grows no more."""
+    cut_off = var(False)
+    """Whether the link is lost over which it comes."""
 
     def __init__(self, *, id: str | None = None, follow: bool = True) -> None:  # noqa: A002 (Textual's name)
         super().__init__(id=id, follow=follow)
@@ -98,6 +100,10 @@ class LogPane(RingView):
         """Say that it is a snapshot."""
         self._title()
 
+    def watch_cut_off(self) -> None:
+        """Say that nothing comes for now."""
+        self._title()
+
     def watch_heading(self) -> None:
         """Say whose log it is."""
         self._title()
@@ -114,9 +120,11 @@ class LogPane(RingView):
         return 0 if self.following else max(0, self.end - self._held_from)
 
     def status(self) -> str:
-        """How it stands: following or held, with what was missed and what was dropped."""
-        at_end = "as fetched" if self.fetched else "following"
+        """How it stands: following, cut off or held, with what was missed and what was dropped."""
+        at_end = "as fetched" if self.fetched else "link lost" if self.cut_off else "following"
         words = [at_end if self.following else f"held, +{self.unseen:,} lines"]
+        if self.cut_off and not self.following and not self.fetched:
+            words.append("link lost")
         if self.following and self._rate:
             words.append(f"{self._rate:,} lines/s")
         if self.ring is not None and self.ring.dropped:

@@ -145,6 +145,7 @@ class SessionView(Vertical):
             return
         seen = bool(self.snapshot.rows) or self.snapshot.staleness in (Staleness.LIVE, Staleness.SNAPSHOT)
         up = self.state is not None and self.state.phase in _HOLDING
+        self.log_pane.cut_off = self.state is not None and not up
         showing = seen or (up and self.snapshot.error is None)
         if showing and not self.has_class("-pods"):
             focused = self.query_one(Steps).has_focus

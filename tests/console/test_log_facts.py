@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.rows import ContainerKind, LogBatch, LogMark, LogSource, MarkKind
+from app.rows import ContainerKind, LogBatch, LogMark, LogSource, MarkKind, SessionPhase
 from screens.dialogs import ChoiceScreen
 from tests.console.conftest import running, settle, shown
-from tests.console.fakes_console import NOW, Stage, lines, pod
+from tests.console.fakes_console import NOW, Stage, lines, link_error, pod
 from widgets.log_pane import LogPane
 from widgets.log_ring import LogRing
 from widgets.log_row import read_row, short_stamp
@@ -80,6 +80,25 @@ async def test_held_text_stays_still_while_older_lines_are_dropped():
         assert "30 older dropped" in pane.status()
 
 
+async def test_a_log_whose_link_is_lost_is_not_called_followed():
+    stage = Stage()
+    async with running(stage, pod("web")) as pilot:
+        pane, _ = await opened(stage, pilot)
+        feed(stage, pane, lines("one", "two"))
+        stage.session("prod-weu").move(SessionPhase.RETRYING, retry_at=NOW + 4, tries=1, error=link_error())
+        await settle(pilot)
+        assert "link lost" in pane.status() and "following" not in pane.status()
+        pane.following = False
+        assert pane.status().startswith("held, +0 lines  link lost")
+        pane.following = True
+        stage.session("prod-weu").move(SessionPhase.CONNECTING, retry_at=None)
+        await settle(pilot)
+        assert "link lost" in shown(pilot)
+        stage.session("prod-weu").move(SessionPhase.UP, error=None)
+        await settle(pilot)
+        assert "following" in pane.status() and "link lost" not in pane.status()
+
+
 async def test_search_goes_to_the_next_match_and_hides_nothing():
     stage = Stage()
     async with running(stage, pod("web")) as pilot:
@@ -103,6 +122,7 @@ async def test_search_goes_to_the_next_match_and_hides_nothing():
         assert "order" in shown(pilot)
         assert "ERROR [/] boom" in shown(pilot)
         await pilot.press("escape")
+        await settle(pilot)
         assert pane.search == ""
         assert pane.display
 
