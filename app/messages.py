@@ -76,8 +76,3 @@ class FailureMet(Message):
     """Something asked for did not work."""
 
     error: JumpdeckError
-
-
-@dataclass
-class ServicesLoaded(Message):
-    """What opens sessions is there; until then the screen is up, but nothing can connect."""

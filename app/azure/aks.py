@@ -29,7 +29,6 @@ class Cluster(Record):
     name: str
     private: bool
     """Whether its API server has only a private address."""
-    private_fqdn: str
     fqdn: str
     """The public name, which a private cluster may have too."""
     power: str
@@ -59,7 +58,7 @@ async def read_cluster(arm: Arm, arm_id: str) -> Cluster:
     access, aad = inner(said, "apiServerAccessProfile"), inner(said, "aadProfile")
     return Cluster(
         id=arm_id, name=text(found, "name") or name_of(arm_id), private=flag(access, "enablePrivateCluster"),
-        private_fqdn=text(said, "privateFQDN"), fqdn=text(said, "fqdn"), power=text(inner(said, "powerState"), "code"),
+        fqdn=text(said, "fqdn"), power=text(inner(said, "powerState"), "code"),
         provisioning=text(said, "provisioningState"), local_accounts_disabled=flag(said, "disableLocalAccounts"),
         entra=flag(aad, "managed"), tenant=text(aad, "tenantID"), authorized_ranges=texts(access, "authorizedIPRanges"),
         run_command_disabled=flag(access, "disableRunCommand"), private_dns_zone=text(access, "privateDNSZone"),

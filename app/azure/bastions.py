@@ -7,7 +7,7 @@ what its issues tell of hosts without `enableTunneling` in their properties.
 from __future__ import annotations
 
 from app.azure.arm import Arm
-from app.azure.fields import flag, inner, name_of, number, part_of, properties, text
+from app.azure.fields import flag, inner, name_of, part_of, properties, text
 from app.errors import Recovery, RouteError
 from app.records import Record
 from app.text import clean
@@ -38,7 +38,6 @@ class Bastion(Record):
     """`enableTunneling`; absent means that native client support was never switched on."""
     ip_connect: bool
     provisioning: str
-    scale_units: int | None
 
     @property
     def label(self) -> str:
@@ -54,7 +53,6 @@ async def read_bastion(arm: Arm, arm_id: str) -> Bastion:
         id=arm_id, name=text(found, "name") or name_of(arm_id), sku=text(inner(found, "sku"), "name"),
         dns_name=text(said, "dnsName"), tunnelling=flag(said, "enableTunneling"),
         ip_connect=flag(said, "enableIpConnect"), provisioning=text(said, "provisioningState"),
-        scale_units=number(said, "scaleUnits"),
     )  # fmt: skip
 
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from app.cluster.tail import TailNews
     from app.profiles.model import Profile
 
-COST = "Each look makes a pod in the cluster (namespace aks-command) and takes some seconds to a minute."
-
 
 class InvokeReader:
     """Reads through command invoke, each thing once when asked. Every method raises JumpdeckError only.

@@ -14,9 +14,6 @@ MAX_LINE = 1 << 20
 MAX_RAW_LINE = 16 << 20
 """The same where bytes pass as received (`logs -o raw` into a pipe or file): above it a line is cut."""
 
-STAMP_LENGTH = len(b"2026-01-01T00:00:00.000000000Z")
-"""Bytes of the stamp that a kubelet writes on a node whose clock is set to UTC (fixed nine digits of fraction)."""
-
 _SECOND = len(b"2026-01-01T00:00:00")
 _NANO = 1_000_000_000
 

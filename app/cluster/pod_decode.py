@@ -98,17 +98,11 @@ class PodPage(NamedTuple):
     """For `continue`; empty on the last page."""
 
 
-class PodEvent(NamedTuple):
-    """One watch event. `row` is set for ADDED, MODIFIED and DELETED, `status` (JSON) for ERROR."""
-
-    kind: str
-    row: PodRow | None
-    resource_version: str
-    status: bytes = b""
-
-
 class RawPodEvent(NamedTuple):
-    """One watch event whose pod is decoded but not yet made into a row: half of the work, when a newer one follows."""
+    """One watch event. `pod` is set for ADDED, MODIFIED and DELETED, `status` (JSON) for ERROR.
+
+    The pod is decoded but not yet made into a row: that is half of the work, and a newer event may follow.
+    """
 
     kind: str
     pod: RawPod | None
@@ -116,7 +110,6 @@ class RawPodEvent(NamedTuple):
     status: bytes = b""
 
 
-_POD = msgspec.json.Decoder(RawPod)
 _LIST = msgspec.json.Decoder(_PodList)
 _EVENT = msgspec.json.Decoder(_Event)
 _ANY_EVENT = msgspec.json.Decoder(_AnyEvent)
@@ -132,14 +125,6 @@ _INIT, _SIDECAR, _APP, _EPHEMERAL = (
 _UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 
 
-def decode_pod(body: bytes) -> PodRow:
-    """One Pod. Raises JumpdeckError JD-API-MALFORMED."""
-    try:
-        return pod_row(_POD.decode(body))
-    except _UNREADABLE as error:
-        raise malformed("the request for a pod", error) from error
-
-
 def decode_pod_list(body: bytes) -> PodPage:
     """One page of a PodList. Raises JumpdeckError JD-API-MALFORMED."""
     try:
@@ -151,15 +136,8 @@ def decode_pod_list(body: bytes) -> PodPage:
     return PodPage([pod_row(pod) for pod in page.items or ()], page.metadata.resourceVersion, page.metadata.token)
 
 
-def decode_watch_event(line: bytes) -> PodEvent:
-    """One line of a pod watch (metav1.WatchEvent). Raises JumpdeckError JD-API-MALFORMED."""
-    event = read_watch_event(line)
-    row = None if event.pod is None else pod_row(event.pod)
-    return PodEvent(event.kind, row, event.resource_version, event.status)
-
-
 def read_watch_event(line: bytes) -> RawPodEvent:
-    """As `decode_watch_event`, with `pod_row` left to the caller."""
+    """One line of a pod watch (metav1.WatchEvent). Raises JumpdeckError JD-API-MALFORMED."""
     try:
         event = _EVENT.decode(line)
     except _UNREADABLE as error:

@@ -22,7 +22,7 @@ SUBSCRIPTION = "00000000-0000-0000-0000-00000000000a"
 def cluster_object(**changes: Any) -> dict[str, Any]:
     access = {"enablePrivateCluster": True, "privateDNSZone": "system", **changes.pop("access", {})}
     properties = {
-        "provisioningState": "Succeeded", "powerState": {"code": "Running"}, "privateFQDN": "aks.private.test",
+        "provisioningState": "Succeeded", "powerState": {"code": "Running"}, 
         "fqdn": "aks.test", "nodeResourceGroup": "MC_rg", "aadProfile": {"managed": True, "tenantID": "t"},
         "apiServerAccessProfile": access, **changes,
     }  # fmt: skip
@@ -38,8 +38,7 @@ async def read(server: ArmServer, folder: Path, **changes: Any) -> aks.Cluster:
 async def test_a_cluster_is_read_and_what_it_does_not_say_is_empty(tmp_path: Path) -> None:
     async with arm_server() as server:
         found = await read(server, tmp_path)
-        assert (found.name, found.private, found.private_fqdn, found.tenant) == (
-            "aks-prod", True, "aks.private.test", "t")  # fmt: skip
+        assert (found.name, found.private, found.fqdn, found.tenant) == ("aks-prod", True, "aks.test", "t")
         assert aks.diagnose(found, (BastionHop(BASTION),)) == ()
         server.on(AKS, {"properties": {"powerState": None, "apiServerAccessProfile": [], "fqdn": 7}})
         async with arm_to(server, tmp_path) as arm:
@@ -101,7 +100,7 @@ async def test_what_may_fail_is_a_warning(tmp_path: Path) -> None:
 def bastion(**changes: Any) -> bastions.Bastion:
     return bastions.Bastion(**{"id": BASTION, "name": "hub", "sku": "Standard", "dns_name": "bst.test",
                                "tunnelling": True, "ip_connect": False, "provisioning": "Succeeded",
-                               "scale_units": 2, **changes})  # fmt: skip
+                               **changes})  # fmt: skip
 
 
 def test_a_bastion_that_can_is_let_through() -> None:
@@ -138,11 +137,10 @@ def test_a_bastion_that_cannot_is_refused_with_the_remedy(
 
 async def test_a_bastion_is_read_and_absent_tunnelling_is_off(tmp_path: Path) -> None:
     async with arm_server() as server, arm_to(server, tmp_path) as arm:
-        said = {"dnsName": "bst.test:8443", "provisioningState": "Succeeded", "scaleUnits": 3}
+        said = {"dnsName": "bst.test:8443", "provisioningState": "Succeeded"}
         server.on(BASTION, {"name": "hub", "sku": {"name": "Standard"}, "properties": said})
         found = await bastions.read_bastion(arm, BASTION)
-        assert (found.sku, found.dns_name, found.tunnelling, found.scale_units) == (
-            "Standard", "bst.test:8443", False, 3)  # fmt: skip
+        assert (found.sku, found.dns_name, found.tunnelling) == ("Standard", "bst.test:8443", False)
         assert server.seen[0].query["api-version"] == "2024-01-01"
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.cluster.pod_decode import decode_pod, decode_pod_list, decode_watch_event
+from app.cluster.pod_decode import decode_pod_list, read_watch_event
 from app.errors import JumpdeckError
 from app.pod_cells import WIDE_HEADERS, cells
 from app.rows import ContainerKind, PodRow
@@ -55,10 +55,6 @@ def test_a_row_carries_what_logs_and_filters_need() -> None:
     assert deployed.owner.startswith("ReplicaSet/checkout-")
 
 
-def test_one_pod_alone() -> None:
-    assert decode_pod(load("pod-get").body).uid == load("pod-get").json()["metadata"]["uid"]
-
-
 def test_a_table_bookmark_or_error_page_is_no_pod_list() -> None:
     for body in (load("pods-all-table-none").body, b"<html>sign in</html>", b"", b'{"kind":"PodList","items":3}'):
         with pytest.raises(JumpdeckError) as raised:
@@ -86,7 +82,7 @@ def test_escapes_in_every_field_come_out_harmless() -> None:
             "containerStatuses": [{"name": evil, "containerID": evil, "state": {"waiting": {"reason": evil}}}],
         },
     }  # fmt: skip
-    row = decode_pod(json.dumps(pod).encode())
+    row = decode_pod_list(json.dumps({"kind": "PodList", "items": [pod]}).encode()).rows[0]
     assert row.name == clean(evil)
     assert row.containers[0].container_id == clean(evil)
     told = repr(row) + "".join(cells(row, 0, wide=True))
@@ -101,18 +97,18 @@ def test_recorded_events_decode(case: str) -> None:
     lines = [line for line in load(case).body.split(b"\n") if line.endswith(b"}")]
     for line in lines:
         wanted = json.loads(line)
-        event = decode_watch_event(line)
+        event = read_watch_event(line)
         assert (event.kind, event.resource_version) == (
             wanted["type"],
             wanted["object"]["metadata"]["resourceVersion"],
         )
-        assert (event.row.uid if event.row else None) == wanted["object"]["metadata"].get("uid")
+        assert (event.pod.metadata.uid if event.pod else None) == wanted["object"]["metadata"].get("uid")
     assert lines
 
 
 def test_an_error_event_gives_its_status() -> None:
     line = next(line for line in load("watch-410").body.split(b"\n") if line)
-    event = decode_watch_event(line)
+    event = read_watch_event(line)
     assert event.kind == "ERROR"
     assert json.loads(event.status)["code"] == 410
 
@@ -126,7 +122,7 @@ JSON = st.recursive(
 
 @given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_nothing_but_a_jumpdeck_error_comes_out_of_junk(body: bytes) -> None:
-    for decode in (decode_pod, decode_pod_list, decode_watch_event):
+    for decode in (decode_pod_list, read_watch_event):
         try:
             decode(body)
         except JumpdeckError as error:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.cluster.pod_decode import PodEvent, decode_watch_event
+from app.cluster.pod_decode import RawPodEvent, read_watch_event
 from app.cluster.pods import EventLines
 from app.errors import JumpdeckError
 from tests.recordings import load
@@ -21,13 +21,13 @@ WATCHES = [
 ]
 
 
-def read(chunks: list[bytes]) -> list[PodEvent]:
+def read(chunks: list[bytes]) -> list[RawPodEvent]:
     lines = EventLines()
-    return [decode_watch_event(line) for chunk in chunks for line in lines.feed(chunk) if line]
+    return [read_watch_event(line) for chunk in chunks for line in lines.feed(chunk) if line]
 
 
-def whole(case: str) -> list[PodEvent]:
-    return [decode_watch_event(line) for line in load(case).body.splitlines() if line.endswith(b"}")]
+def whole(case: str) -> list[RawPodEvent]:
+    return [read_watch_event(line) for line in load(case).body.splitlines() if line.endswith(b"}")]
 
 
 @pytest.mark.parametrize("case", WATCHES)

@@ -11,7 +11,7 @@ import pytest
 from app.cli.arguments import CommandParser
 from app.cli.pod_json import items_of_page
 from app.cli.pods import Columns, RowLines, WatchPrinter, configure
-from app.cluster.pod_decode import decode_pod, decode_pod_list
+from app.cluster.pod_decode import decode_pod_list
 from app.rows import PodRow, PodSnapshot, Staleness
 from tests.protocol.pod_server import pod, pod_list
 from tests.recordings import RECORDED, kubectl, load
@@ -54,7 +54,7 @@ def test_the_table_is_kubectls_character_for_character(
 
 def test_narrow_columns_keep_six_places() -> None:
     body = pod("p", namespace="n")
-    row = decode_pod(json.dumps(body).encode())
+    row = decode_pod_list(json.dumps({"kind": "PodList", "items": [body]}).encode()).rows[0]
     lines = RowLines(wide=False, namespaced=True).lines([row], row.created or 0.0)
     assert Columns(None).text(lines) == "n     p     1/1   Running   1     0s\n"
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from app.cluster.pod_decode import decode_pod
+from app.cluster.pod_decode import decode_pod_list
 from app.pod_cells import cells
+from app.rows import PodRow
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC).timestamp()
 RUNNING: dict[str, Any] = {"running": {"startedAt": "2026-11-23T11:00:00Z"}}
@@ -118,18 +119,22 @@ VECTORS: list[tuple[str, bytes, str, str, str]] = [
 ]  # fmt: skip
 
 
+def row_of(body: bytes) -> PodRow:
+    return decode_pod_list(b'{"kind":"PodList","items":[' + body + b"]}").rows[0]
+
+
 @pytest.mark.parametrize(("body", "ready", "word", "restarts"), [v[1:] for v in VECTORS], ids=[v[0] for v in VECTORS])
 def test_the_cells_are_those_of_the_api_server(body: bytes, ready: str, word: str, restarts: str) -> None:
-    assert cells(decode_pod(body), NOW)[1:4] == (ready, word, restarts)
+    assert cells(row_of(body), NOW)[1:4] == (ready, word, restarts)
 
 
 def test_unmet_gates_are_counted_and_missing_ones_print_none() -> None:
-    assert cells(decode_pod(pod(main=[UP], gates=2, conditions={"g0": "True"})), NOW, wide=True)[8] == "1/2"
-    assert cells(decode_pod(pod(main=[UP])), NOW, wide=True)[5:] == ("<none>",) * 4
+    assert cells(row_of(pod(main=[UP], gates=2, conditions={"g0": "True"})), NOW, wide=True)[8] == "1/2"
+    assert cells(row_of(pod(main=[UP])), NOW, wide=True)[5:] == ("<none>",) * 4
 
 
 def test_restarts_of_plain_inits_count_only_while_initialising() -> None:
     crashing = status(waiting("CrashLoopBackOff"), restarts=4, lastState=ended(1, "Error", ago=30))
-    assert cells(decode_pod(pod("Pending", MAIN_WAITS, [crashing], conditions=UNDONE)), NOW)[3] == "4 (30s ago)"
+    assert cells(row_of(pod("Pending", MAIN_WAITS, [crashing], conditions=UNDONE)), NOW)[3] == "4 (30s ago)"
     done = {**INIT_DONE, "restartCount": 4, "lastState": ended(1, "Error", ago=30)}
-    assert cells(decode_pod(pod(main=[UP], init=[done])), NOW)[3] == "0"
+    assert cells(row_of(pod(main=[UP], init=[done])), NOW)[3] == "0"
