@@ -78,6 +78,8 @@ class _Rule(Record):
         )
 
 
+UNSEEN = ("JD-ARM-UNREACHABLE", "JD-ARM-CLOSED")
+"""Failures of requests that nobody has seen; the second where the connection was refused."""
 _SIGN_IN_AGAIN = "Sign in again: jumpdeck sign-in PROFILE."
 _WRONG_TENANT = ("Check the ARM id. A sign-in of another tenant sees nothing of it either: set `tenant` in the "
                  "profile's sign-in.")  # fmt: skip
@@ -230,7 +232,7 @@ def closed(what: str) -> JumpdeckError:
 def from_exception(error: BaseException, what: str, at: str, proxy: str = "") -> JumpdeckError:
     """The error for what azure-core and aiohttp raise; `at` is ARM's `host:port`, `proxy` the proxy's when one is used.
 
-    Codes: JD-ARM-UNREACHABLE (nobody has seen the request), JD-ARM-TLS, JD-ARM-PROXY, JD-ARM-TIMEOUT, JD-ARM-CUT.
+    Codes: those of `UNSEEN`, JD-ARM-TLS, JD-ARM-PROXY, JD-ARM-TIMEOUT, JD-ARM-CUT.
     """
     import aiohttp
 
@@ -251,7 +253,7 @@ def from_exception(error: BaseException, what: str, at: str, proxy: str = "") ->
         if isinstance(inner, aiohttp.ClientConnectorSSLError) or isinstance(inner.os_error, ssl.SSLError):
             return _error("JD-ARM-TLS", "TLS with Azure fails", f"{place}: {_os_words(inner)}",
                           "A proxy or firewall may stand in between, or the wrong port.", _TRANSIENT)  # fmt: skip
-        return unreachable(place, _os_words(inner))
+        return unreachable(place, _os_words(inner), refused=isinstance(inner.os_error, ConnectionRefusedError))
     if isinstance(inner, aiohttp.ConnectionTimeoutError):
         return unreachable(place, "no connection in time")
     if isinstance(inner, UnicodeError):
@@ -272,9 +274,9 @@ def from_sdk(error: BaseException, what: str) -> JumpdeckError:
     return bad_shape(what, f"{type(error).__name__}: {prose(str(error).partition(chr(10))[0], 300)}")
 
 
-def unreachable(place: str, why: str) -> JumpdeckError:
-    """No connection: nobody has seen the request."""
-    return _error("JD-ARM-UNREACHABLE", "Azure cannot be reached", f"{place}: {why}",
+def unreachable(place: str, why: str, *, refused: bool = False) -> JumpdeckError:
+    """No connection: nobody has seen the request. `refused`: that was said at once, because nobody listens there."""
+    return _error(UNSEEN[refused], "Azure cannot be reached", f"{place}: {why}",
                   "Check the network and DNS, and whether it needs a proxy (proxy in the profile, HTTPS_PROXY).",
                   _TRANSIENT)  # fmt: skip
 

@@ -119,7 +119,7 @@ class RetryPolicy(Policy):
             except JumpdeckError as error:
                 again = error.transient and error.layer == failures.LAYER and before - call.left < LONG_TRY
                 wait = backoff.next()
-                if not again or not (call.repeatable or error.code == "JD-ARM-UNREACHABLE"):
+                if not again or not (call.repeatable or error.code in failures.UNSEEN):
                     raise
                 if backoff.tries >= MAX_TRIES or wait >= call.left:
                     raise

@@ -239,7 +239,7 @@ async def test_an_inspecting_proxy_needs_its_ca_named(tmp_path: Path) -> None:
 async def test_a_closed_port_and_a_server_that_breaks_off(tmp_path: Path) -> None:
     arm = Arm(FakeIdentity(), cloud(unused_port()))
     error = await failure_of(arm)
-    assert (error.code, error.layer, int(error.exit_code), error.transient) == ("JD-ARM-UNREACHABLE", "arm", 5, True)
+    assert (error.code, error.layer, int(error.exit_code), error.transient) == ("JD-ARM-CLOSED", "arm", 5, True)
     await arm.aclose()
     assert (await failure_of(arm)).code == "JD-SESSION-CLOSED"
     heard = 0

@@ -114,6 +114,8 @@ EXCEPTIONS: list[tuple[Exception, str]] = [
     (aiohttp.ClientConnectorDNSError(KEY, OSError(-2, "unknown name")), "JD-ARM-UNREACHABLE"),
     (aiohttp.ClientConnectorSSLError(KEY, OSError(1, "alert")), "JD-ARM-TLS"),
     (aiohttp.ClientConnectorCertificateError(KEY, ssl.SSLCertVerificationError("bad")), "JD-ARM-TLS"),
+    (aiohttp.ClientConnectorError(KEY, ConnectionRefusedError(111, "refused")), "JD-ARM-CLOSED"),
+    (aiohttp.ClientConnectorError(KEY, OSError(113, "no route")), "JD-ARM-UNREACHABLE"),
     (aiohttp.ConnectionTimeoutError(), "JD-ARM-UNREACHABLE"),
     (aiohttp.SocketTimeoutError(), "JD-ARM-TIMEOUT"),
     (aiohttp.ServerDisconnectedError(), "JD-ARM-CUT"),

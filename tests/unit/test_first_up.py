@@ -68,7 +68,9 @@ async def test_the_step_that_did_not_end_is_named() -> None:
         assert error.code == "JD-ROUTE-TIMEOUT" and "last step: slow" in error.detail
 
 
-@pytest.mark.parametrize("code", ["JD-ARC-START", "JD-ARC-PORT", "JD-ARC-KEY", "JD-ARC-ENDED", "JD-ARC-AGENT"])
+@pytest.mark.parametrize(
+    "code", ["JD-ARC-START", "JD-ARC-PORT", "JD-ARC-KEY", "JD-ARC-ENDED", "JD-ARC-AGENT", "JD-ARM-CLOSED"]
+)
 async def test_what_fails_at_once_and_always_ends_a_command_after_its_tries(code: str) -> None:
     session = FakeSession()
     waiting = asyncio.ensure_future(failure(session, NEVER))
