@@ -123,7 +123,7 @@ class InvokeReader:
 
     async def ask(self, commands: Sequence[Sequence[str]]) -> list[Part]:
         """Run kubectl commands, all in one pod, and put that on record. Raises what keeps them from running."""
-        script = Script(commands)
+        script = Script(commands, self.profile.name)
         recorded(self.profile.name, commands[0], script.line)
         try:
             result = await self._command.run(script.line, told=self.told)

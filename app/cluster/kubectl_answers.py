@@ -11,7 +11,7 @@ import msgspec
 
 from app.cluster import failures
 from app.errors import JumpdeckError, RefusedError
-from app.records import Record
+from app.records import Record, replace
 from app.text import prose
 
 _STATUSES = {
@@ -32,6 +32,8 @@ class Part(Record):
     exit_code: int
     whole: bool = True
     """Whether its end was seen: Azure cuts the output of a script at 512 kB."""
+    profile: str = "PROFILE"
+    """Whose command it was."""
 
 
 class Script:
@@ -40,7 +42,8 @@ class Script:
     Their outputs are told apart by lines with a random word, which no log can have guessed.
     """
 
-    def __init__(self, commands: Sequence[Sequence[str]]) -> None:
+    def __init__(self, commands: Sequence[Sequence[str]], profile: str = "PROFILE") -> None:
+        self._profile = profile
         self._mark = f"jumpdeck-{secrets.token_hex(16)}"
         self._count = len(commands)
         lines = [shlex.join(command) for command in commands]
@@ -48,6 +51,9 @@ class Script:
 
     def parts(self, output: str, exit_code: int, *, cut: bool = False) -> list[Part]:
         """The output of each command, in order; of those that were cut off, what there is."""
+        return [replace(part, profile=self._profile) for part in self._split(output, exit_code, cut)]
+
+    def _split(self, output: str, exit_code: int, cut: bool) -> list[Part]:
         if self._count == 1:
             return [Part(output, exit_code, not cut)]
         parts: list[Part] = []
@@ -73,7 +79,7 @@ def check(part: Part, what: str) -> None:
     if "must be logged in" in part.output:
         raise RefusedError(
             "The cluster does not accept the sign-in", prose(part.output, 300),
-            "Sign in again: jumpdeck sign-in PROFILE.", code="JD-API-UNAUTHORIZED", layer="token",
+            f"Sign in again: jumpdeck sign-in {part.profile}.", code="JD-API-UNAUTHORIZED", layer="token",
         )  # fmt: skip
     raise JumpdeckError(
         "The command failed in the cluster", f"{what}: exit code {part.exit_code}: {prose(part.output, 600)}", "",

@@ -97,10 +97,10 @@ def from_exchange(answer: HttpAnswer, where: Where, secrets: tuple[str, ...] = (
 def tunneling_disabled(where: Where, detail: str) -> RouteError:
     """Native client support is off."""
     parts = where.bastion_id.split("/")
-    group, name = (parts[4], parts[-1]) if len(parts) > 4 else ("GROUP", where.bastion)
+    of, group, name = (parts[2], parts[4], parts[-1]) if len(parts) > 4 else ("SUBSCRIPTION", "GROUP", where.bastion)
     return _route("JD-BASTION-TUNNELING", "Tunnelling is switched off at the Bastion", detail,
-                  "Have native client support switched on: az network bastion update --enable-tunneling true "
-                  f"-g {clean(group)} -n {clean(name)}")  # fmt: skip
+                  f"Have native client support switched on: az network bastion update --name {clean(name)} "
+                  f"--resource-group {clean(group)} --subscription {clean(of)} --enable-tunneling true")  # fmt: skip
 
 
 def odd_answer(where: Where, missing: str) -> RouteError:

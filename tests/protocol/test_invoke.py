@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from app.asking import Asker
 from app.azure.arm import Arm
 from app.azure.context import Azure
-from app.azure.run_command import RunCommand
+from app.azure.run_command import CommandResult, RunCommand
 from app.cluster.invoke import InvokeReader
 from app.cluster.invoke_pods import rows_of, template
 from app.cluster.kubectl_answers import Part, Script, check, json_of
@@ -246,6 +247,24 @@ def test_what_kubectl_refuses_is_what_the_api_refuses(output: str, kind: type[Ju
     with pytest.raises(kind) as caught:
         check(Part(output + "\n", 1), "the list of pods")
     assert caught.value.code == code
+
+
+class NotSignedIn:
+    """ARM that runs commands in a cluster which does not take the token."""
+
+    async def run(self, line: str, told: object = None) -> CommandResult:
+        said = "error: You must be logged in to the server (Unauthorized)"
+        marks = re.findall(r"echo (\S+) \$", line)
+        output = "".join(f"{said}\n{mark} 1\n" for mark in marks) or said
+        return CommandResult("x", 0 if marks else 1, output, False, 0.1)
+
+
+async def test_who_is_not_signed_in_for_the_cluster_is_told_the_command_for_this_profile() -> None:
+    reader = InvokeReader(cast("RunCommand", NotSignedIn()), PROFILE)
+    for asked in (("default",), ("default", "shop")):
+        with pytest.raises(RefusedError) as caught:
+            await reader.list_pods(PodScope(asked))
+        assert caught.value.hint == "Sign in again: jumpdeck sign-in by-invoke."
 
 
 def test_a_refusal_that_azure_cut_in_the_middle_of_a_character_is_a_refusal() -> None:
