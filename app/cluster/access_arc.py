@@ -169,8 +169,10 @@ def judged(error: JumpdeckError, name: str, who: Who | None, profile: str) -> Ju
             code="JD-ARC-OVERAGE", recovery=Recovery.PERMANENT,
         )  # fmt: skip
     if error.code in _NO_ANSWER and error.layer == "api" and "GET /version" in error.detail:
+        why = f"{error.title[:1].lower()}{error.title[1:]}"
         return RouteError(
-            f"{name} does not answer through the relay", error.detail,
+            f"{name} does not answer through the relay",
+            error.detail if ":" in error.detail else f"{error.detail}: {why}",  # the title alone said why
             "Check clusterconnect-agent in its namespace azure-arc; WebSocket on port 443 to the relay must be open "
             "there and from this computer.", code="JD-ARC-AGENT", layer="arc", recovery=error.recovery,
             retry_after=error.retry_after,
