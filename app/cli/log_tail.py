@@ -62,8 +62,8 @@ def _names(word: str) -> list[str]:
     names = [name for name, profile in load().profiles.items() if word[1:] in profile.tags]
     if not names:
         raise ProfileError(
-            f"No profile has the tag {clean(word[1:])}", "", "See the tags with `jumpdeck profiles list -o json`.",
-            code="JD-PROFILE-TAG",
+            f"No profile has the tag {clean(word[1:])}", "none of the profiles has it among its tags",
+            "See the tags with `jumpdeck profiles list -o json`.", code="JD-PROFILE-TAG",
         )  # fmt: skip
     return names
 

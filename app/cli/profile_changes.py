@@ -143,16 +143,17 @@ def import_profiles(args: argparse.Namespace) -> int:
     from app.profiles.saving import add_entries
 
     if len(args.words) > 1 and not args.ssh_config:
-        raise UsageError("Too many words", "one FILE.toml is imported at a time", code="JD-USAGE-ARGUMENTS")
+        raise UsageError("Too many words", "one FILE.toml is imported at a time",
+                         "jumpdeck profiles import FILE.toml", code="JD-USAGE-ARGUMENTS")
     if (args.words or args.ssh_config) and (args.kubeconfig or args.context):
         raise UsageError(
             "Two sources at once", "--kubeconfig and --context go without FILE.toml and --ssh-config",
-            code="JD-USAGE-ARGUMENTS",
+            "Import from one, then from the other.", code="JD-USAGE-ARGUMENTS",
         )  # fmt: skip
     if (args.cluster or args.name) and not (args.ssh_config and args.cluster):
         raise UsageError(
-            "--cluster and --as belong to --ssh-config", "", "jumpdeck profiles add NAME --cluster …",
-            code="JD-USAGE-ARGUMENTS",
+            "--cluster and --as belong to --ssh-config", "they make a profile of one SSH host",
+            "Without one: jumpdeck profiles add NAME --cluster …", code="JD-USAGE-ARGUMENTS",
         )  # fmt: skip
     book = _book()
     taken = {getattr(problem, "profile", "") for problem in book.problems}
