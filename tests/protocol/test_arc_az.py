@@ -17,6 +17,7 @@ import pytest
 from app.arc.az import AzTunnel
 from app.arc.az_run import NO_TOKEN, AzLimits
 from app.arc.az_shared import SharedConfig, turn
+from app.arc.ports import RANGE
 from app.arc.processes import known, wait_gone
 from app.arc.run_records import end_orphan, find_orphans
 from app.arc.tunnel import Tunnel
@@ -204,6 +205,7 @@ async def test_starts_come_one_after_the_other(az: Az) -> None:
     one, other = await asyncio.gather(start(), start())
     try:
         assert one.port != other.port and len(az.calls) == 2
+        assert one.port in RANGE and other.port in RANGE, "none that a connection gets by chance meanwhile"
         assert (az.shared / "config.yml").read_bytes() == MINE
         for tunnel in (one, other):
             await tunnel.verify(LIMIT)

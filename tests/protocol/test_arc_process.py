@@ -14,6 +14,7 @@ import yaml
 
 from app.arc.child_env import child_environment
 from app.arc.last_lines import LastLines
+from app.arc.ports import RANGE
 from app.arc.process import ArcProcess
 from app.arc.processes import MARK, known, lives
 from app.arc.program import Program
@@ -54,7 +55,8 @@ def mode(path: Path) -> int:
 async def test_it_runs_on_ports_and_in_a_folder_of_its_own_and_leaves_nothing(tmp_path: Path) -> None:
     program = stand_in(tmp_path / "bin")
     one, two = await asyncio.gather(started(program), started(program, debug=True))
-    assert len({one.http_port, one.https_port, two.http_port, two.https_port}) == 4
+    ports = {one.http_port, one.https_port, two.http_port, two.https_port}
+    assert len(ports) == 4 and all(port in RANGE for port in ports), "none that a connection gets by chance meanwhile"
     config = yaml.safe_load((one.folder / "config.yml").read_text())
     assert config == {"server": {"httpPort": one.http_port, "httpsPort": one.https_port}, "cloud": "AZUREPUBLICCLOUD"}
     assert mode(one.folder) == 0o700 and {mode(path) for path in one.folder.iterdir()} == {0o600}
