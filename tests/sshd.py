@@ -18,7 +18,19 @@ from tests.ports import bound, unused_port
 
 START_LIMIT = 20.0
 """Seconds until sshd says that it listens; a busy build machine takes one."""
-USER = getpass.getuser()
+
+
+def _account() -> str:
+    """The name of the account that we run as; what the environment says may be another's."""
+    try:
+        import pwd
+
+        return pwd.getpwuid(os.getuid()).pw_name
+    except (ImportError, KeyError):
+        return getpass.getuser()
+
+
+USER = _account()
 """The only user that these servers let in: whoever runs the tests."""
 
 

@@ -134,7 +134,7 @@ async def test_one_that_still_connects_ends_clean(
             reached.clear()
             terminal = Terminal(*WORDS[which], **environment(world, temp))
             try:
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(60):
                     await reached.wait()
                 end(terminal, how)
                 ended = await terminal.ended()

@@ -97,7 +97,7 @@ async def test_a_person_gives_up_on_the_sign_in_for_a_certificate() -> None:
     await asker.shown.wait()
     asker.gives_up.set()
     with pytest.raises(SignInError) as caught:
-        await asyncio.wait_for(getting, 10)
+        await asyncio.wait_for(getting, 60)
     assert caught.value.code == "JD-SIGN-IN-GIVEN-UP"
     assert (await identity.token("known")).value.reveal() == "t", "nothing is held up by it"
     await identity.aclose()
@@ -215,7 +215,7 @@ async def test_an_answer_of_a_sign_in_server_has_a_limit(abandoned: bool, tmp_pa
         if abandoned:
             transport.close()
         with pytest.raises(requests.ConnectionError, match="abandoned" if abandoned else "too long"):
-            await asyncio.wait_for(asking, 10)
+            await asyncio.wait_for(asking, 60)
         transport.close()
 
 
