@@ -35,6 +35,13 @@ class Temp:
         return [str(path) for path in self.folder.rglob("*") if not path.is_dir()]
 
 
+def lasting(variable: str) -> list[int]:
+    """Processes with this in their environment (`NAME=value`) that go on; who has been killed has time to be gone."""
+    for pid in processes_with(variable):
+        _wait_for_end(pid)
+    return processes_with(variable)
+
+
 def listening(pid: int) -> set[str]:
     """Local addresses, as /proc writes them, at which the process listens for TCP connections."""
     held = set()

@@ -24,9 +24,8 @@ from app.arc.tunnel import Tunnel
 from app.errors import JumpdeckError, Recovery, RouteError
 from app.profiles.model import ArcCluster, Profile
 from tests.az_proxy import ARC, PROGRAM, Az
-from tests.leftovers import listening
+from tests.leftovers import lasting, listening
 from tests.peers import require_linux
-from tests.running import processes_with
 from tests.tls_servers import Authority
 
 require_linux("looks at processes and their environment in /proc")
@@ -70,7 +69,7 @@ async def failure(limits: AzLimits = LONG, **more: Any) -> JumpdeckError:
 
 def nothing_left(az: Az) -> None:
     """No process, no run folder; what is the user's is as it was."""
-    assert processes_with(f"HOME={az.home}") == []
+    assert lasting(f"HOME={az.home}") == []
     assert list((az.state / "run").glob("arc-*")) == []
     assert (az.home / ".kube" / "config").read_text() == "# mine\n"
     assert sorted(path.name for path in az.shared.iterdir()) == [PROGRAM, "config.yml"]

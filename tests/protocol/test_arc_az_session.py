@@ -25,8 +25,8 @@ from app.secrets.secret import SecretSource
 from tests.arm_server import ArmServer, arm_server, azure_at, refusal
 from tests.az_proxy import ARC, PROGRAM, Az
 from tests.fakes import FakeIdentity
+from tests.leftovers import lasting
 from tests.peers import require_linux
-from tests.running import processes_with
 
 require_linux("looks at processes and their environment in /proc")
 
@@ -103,7 +103,7 @@ async def test_a_sign_in_without_bound_tokens_goes_by_az(az: Az, tmp_path: Path,
         assert isinstance(connection, ArcConnection)
         tunnel: Tunnel = connection.tunnel
         assert tunnel.port == int(az.calls[0]["argv"][6].removeprefix("--port="))
-    assert processes_with(f"HOME={az.home}") == []
+    assert lasting(f"HOME={az.home}") == []
 
 
 @pytest.mark.parametrize(("status", "code", "exit_code"), [

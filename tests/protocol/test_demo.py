@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.running import jumpdeck, processes_with
+from tests.leftovers import lasting
+from tests.running import jumpdeck
 
 
 async def test_the_tour_shows_pods_and_ten_log_lines_of_every_profile(tmp_path: Path) -> None:
@@ -22,4 +23,4 @@ async def test_the_tour_shows_pods_and_ten_log_lines_of_every_profile(tmp_path: 
         assert re.search(r"^default +clock-0 +1/1 +Running +0 ", visit, re.M)
         numbers = [int(n) for n in re.findall(r"^tick (\d+) of clock-0$", visit, re.M)]
         assert len(numbers) == 10 and numbers == list(range(numbers[0], numbers[0] + 10))
-    assert processes_with(f"JUMPDECK_TEST_MARK={tmp_path.name}") == []
+    assert lasting(f"JUMPDECK_TEST_MARK={tmp_path.name}") == []

@@ -12,8 +12,8 @@ import pytest
 
 from app.arc.processes import known, wait_gone
 from app.process_group import TooLongError, TooMuchError, end_group, run_group, start_group
+from tests.leftovers import lasting
 from tests.peers import require_linux
-from tests.running import processes_with
 
 LIMIT = 20.0
 ENV = {"PATH": os.environ["PATH"]}
@@ -55,7 +55,7 @@ async def test_whoever_gives_up_before_it_runs_leaves_nothing_behind() -> None:
             await asyncio.sleep(0)
         starting.cancel()
         await asyncio.wait({starting}, timeout=LIMIT)
-        assert starting.cancelled() and processes_with(f"GIVEN_UP={os.getpid()}") == []
+        assert starting.cancelled() and lasting(f"GIVEN_UP={os.getpid()}") == []
 
 
 async def test_a_program_that_is_asked_has_time_to_say_goodbye(tmp_path: Path) -> None:
