@@ -1,7 +1,7 @@
 """The kubectl in the pod of a run command: a few of its words, answered by really asking the emulated API server.
 
-`get` (table, wide, json, yaml, name, go-template), `logs`, `version`, `auth whoami` and `apply --dry-run=client`. The
-output, with standard error in it, is as kubectl prints it.
+`get` (table, wide, json, yaml, name, go-template; by name, or of a file), `logs`, `version`, `auth whoami`
+and `apply --dry-run=client`. The output, with standard error in it, is as kubectl prints it.
 """
 
 from __future__ import annotations
@@ -155,6 +155,8 @@ class Kubectl:
         return "".join(_padded(line, [9, 0]) for line in lines)
 
     async def _get(self, words: _Words) -> str:
+        if "filename" in words.options:
+            return await self._get_of_file(words)
         if not words.plain:
             raise Trouble("error: Required resource not specified.\nSee 'kubectl get -h' for help and examples")
         kind, _, name = words.plain[0].partition("/")
@@ -175,6 +177,21 @@ class Kubectl:
         if is_template and not form:
             return _rendered(template, json.loads(await self._objects(resource, path, names, params, "json")))
         return await self._table(resource, path, names, params, words)
+
+    async def _get_of_file(self, words: _Words) -> str:
+        """What the cluster has of the objects in a file."""
+        if words.plain:
+            raise Trouble("error: when paths, URLs, or stdin is provided as input, you may not specify resource "
+                          "arguments as well")  # fmt: skip
+        objects = self._manifests(words.options["filename"])
+        if len(objects) > 1 and words.options.get("output") in ("json", "yaml"):
+            raise Trouble("error: in the lab, json and yaml are for files with one object")
+        printed = []
+        for one in objects:
+            options = {**words.options, "namespace": one["namespace"] or words.options.get("namespace", "default")}
+            del options["filename"]
+            printed.append(await self._get(_Words([one["kind"], one["name"]], options)))
+        return ("" if words.options.get("output") == "name" else "\n").join(printed)
 
     def _path(self, resource: Resource, words: _Words) -> str:
         base = f"/apis/{resource.group}/{resource.version}" if resource.group else f"/api/{resource.version}"
@@ -271,20 +288,31 @@ class Kubectl:
         return params
 
     def _apply(self, words: _Words) -> str:
-        import yaml
-
         name = words.options.get("filename", "")
-        if name not in self._files:
-            raise Trouble(f'error: the path "{name}" does not exist')
+        objects = self._manifests(name)
         if words.options.get("dry-run") not in ("client", "true"):
             message = "the server does not allow this method on the requested resource"
             raise Trouble(f"Error from server (MethodNotAllowed): error when creating {name!r}: {message}")
+        return "".join(f"{one['kind']}/{one['name']} created (dry run)\n" for one in objects)
+
+    def _manifests(self, name: str) -> list[dict[str, str]]:
+        """Kind (small letters), name and namespace (may be "") of each object in a file that came along."""
+        import yaml
+
+        if name not in self._files:
+            raise Trouble(f'error: the path "{name}" does not exist')
         try:
             found = [one for one in yaml.safe_load_all(self._files[name]) if one]
-            lines = [f"{one['kind'].lower()}/{one['metadata']['name']} created (dry run)\n" for one in found]
+            return [
+                {
+                    "kind": str(one["kind"]).lower(),
+                    "name": str(one["metadata"]["name"]),
+                    "namespace": str(one["metadata"].get("namespace", "")),
+                }
+                for one in found
+            ]
         except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
             raise Trouble(f"error: error parsing {name}: {error}") from error
-        return "".join(lines)
 
 
 def _rendered(template: str, value: Json) -> str:

@@ -161,6 +161,27 @@ async def test_files_go_along_with_a_command(portal: Portal) -> None:
     assert (await portal.invoke("ls; cat broken.yaml", context=context))["logs"].endswith("kind: [")
 
 
+async def test_the_objects_of_a_file_are_looked_up(portal: Portal) -> None:
+    portal.lab.cluster.add_pod({"metadata": {"name": "web", "namespace": "shop"}, "spec": {"containers": []}})
+    pod = "kind: Pod\nmetadata: {name: web, namespace: shop}\n"
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("web.yaml", pod)
+        archive.writestr("both.yaml", f"{pod}---\nkind: Pod\nmetadata: {{name: gone}}\n")
+    context = base64.b64encode(packed.getvalue()).decode()
+    table = (await portal.invoke("kubectl get -f web.yaml", context=context))["logs"].splitlines()
+    assert [line.split()[0] for line in table] == ["NAME", "web"]
+    assert (await portal.invoke("kubectl get -f web.yaml -o name", context=context))["logs"] == "pod/web\n"
+    for command, said in (
+        ("get pods -f web.yaml", "you may not specify resource arguments as well"),
+        ("get -f both.yaml", 'pods "gone" not found'),
+        ("get -f both.yaml -o json", "files with one object"),
+        ("get -f other.yaml", 'the path "other.yaml" does not exist'),
+    ):
+        done = await portal.invoke(f"kubectl {command}", context=context)
+        assert done["exitCode"] == 1 and said in done["logs"]
+
+
 async def test_output_is_cut_at_512_kb_without_a_word() -> None:
     async with azure_world(log_limit=2 * MAX_OUTPUT) as portal:
         for _ in range(600):
