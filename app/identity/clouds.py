@@ -50,12 +50,11 @@ def endpoints(cloud: Cloud) -> CloudEndpoints:
     base = BUILT_IN.get(cloud.name, PUBLIC)
     authority = (cloud.authority or base.authority).rstrip("/")
     manager = (cloud.resource_manager or base.resource_manager).rstrip("/")
-    suffixes = dict(cloud.suffixes)
     custom = cloud.resource_manager is not None
     return CloudEndpoints(
         cloud.name, authority if "://" in authority else f"https://{authority}", manager,
-        suffixes.get("arm-scope", f"{manager}//.default" if custom else base.arm_scope),
-        cloud.aks_scope or base.aks_scope, suffixes.get("ssh-scope", None if custom else base.ssh_scope), cloud.ca_file,
+        cloud.arm_scope or (f"{manager}//.default" if custom else base.arm_scope), cloud.aks_scope or base.aks_scope,
+        cloud.ssh_scope or (None if custom else base.ssh_scope), cloud.ca_file,
     )  # fmt: skip
 
 

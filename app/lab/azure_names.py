@@ -55,3 +55,6 @@ AKS_PUBLIC_NAME = "lab-aks.public.jumpdeck.internal"
 BASTION_SUBNET = "10.77.1.0/26"
 JUMP_ADDRESS = "10.77.2.4"
 """The jump box's address inside the lab's network: for IP connect."""
+
+SSH_SCOPE = "https://pas.windows.net/CheckMyAccess/Linux/.default"
+"""What Entra's SSH certificates are asked for by."""

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.lab.azure_names import ARC_ENTRA, ARC_TOKEN, BASTION, CLUSTER, JUMP_VM, TENANT
+from app.lab.azure_names import ARC_ENTRA, ARC_TOKEN, BASTION, CLUSTER, JUMP_VM, SSH_SCOPE, TENANT
 
 API_NAME = "lab-api.jumpdeck.internal"
 """The private name of the lab's API server; no resolver knows it, only the jump boxes do."""
@@ -164,7 +164,7 @@ def _azure_profiles(folder: LabFolder, jump_fingerprint: str, azure: AzureEnds) 
         ("Practice cluster, by command invoke", invoke),
     )
     lines = ["", "[cloud.lab]", f'authority = "{azure.authority}"', f'resource-manager = "{azure.resource_manager}"']
-    lines += [f"ca-file = {_quoted(azure.ca)}", "", "[sign-in.lab]", 'kind = "lab"', ""]
+    lines += [f'ssh-scope = "{SSH_SCOPE}"', f"ca-file = {_quoted(azure.ca)}", "", "[sign-in.lab]", 'kind = "lab"', ""]
     lines += ["[sign-in.lab-code]", 'kind = "device-code"', f'tenant = "{TENANT}"']
     for name, (title, via) in zip(AZURE_PROFILES, ways, strict=True):
         lines += ["", f"[profile.{name}]", f'title = "{title}"', 'tags = ["practice"]']

@@ -143,6 +143,8 @@ def read_cloud(fields: Fields, name: str) -> Cloud:
         authority=fields.text("authority", check=_https),
         resource_manager=fields.text("resource-manager", check=_https),
         aks_scope=fields.text("aks-scope"),
+        arm_scope=fields.text("arm-scope"),
+        ssh_scope=fields.text("ssh-scope"),
         suffixes=tuple(pairs),
         ca_file=fields.path("ca-file"),
     )

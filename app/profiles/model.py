@@ -130,6 +130,8 @@ class Cloud(Record):
     authority: str | None = None
     resource_manager: str | None = None
     aks_scope: str | None = None
+    arm_scope: str | None = None
+    ssh_scope: str | None = None
     suffixes: tuple[tuple[str, str], ...] = ()
     ca_file: Path | None = None
 

@@ -98,6 +98,8 @@ def cloud_table(cloud: Cloud) -> Table:
         ("authority", cloud.authority),
         ("resource-manager", cloud.resource_manager),
         ("aks-scope", cloud.aks_scope),
+        ("arm-scope", cloud.arm_scope),
+        ("ssh-scope", cloud.ssh_scope),
         ("suffixes", dict(cloud.suffixes)),
         ("ca-file", _path(cloud.ca_file)),
     )

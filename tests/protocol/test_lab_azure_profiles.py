@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from app.lab.azure_names import CLUSTER
+from app.lab.azure_names import CLUSTER, OBJECT_ID, TENANT
 from tests.azure_world import Portal, azure_world
 from tests.peers import require
 from tests.running import Done
@@ -58,9 +59,25 @@ async def test_each_opens_and_leaves_no_token_behind(portal: Portal, tmp_path: P
 @pytest.mark.parametrize("profile", PROFILES)
 async def test_kubectl_runs_through_each(portal: Portal, tmp_path: Path, profile: str) -> None:
     require("kubectl")
-    require("kubectl")
     words = ("exec", profile, "--no-input", "--", "kubectl", "get", "pods", "-o", "name")
     done = await run(*words, **where(portal, tmp_path))
+    assert (done.code, done.out) == (0, "pod/web\n"), done.err
+
+
+async def test_a_certificate_of_entra_opens_the_jump_box_of_the_labs_cloud(portal: Portal, tmp_path: Path) -> None:
+    """A cloud of one's own has certificates when its table names the scope, and the lab's does."""
+    profiles = portal.lab.config_dir / "profiles.toml"
+    text = profiles.read_text()
+    bastion = tomllib.loads(text)["profile"]["lab-bastion"]
+    vm, ssh = bastion["via"]
+    mine = (
+        f'[profile.certified]\ncluster = {{ aks = "{CLUSTER}" }}\ncloud = "lab"\n'
+        f'via = [{{ bastion = "{vm["bastion"]}", target = "{vm["target"]}" }}, '
+        f'{{ ssh = "jump", host-key = "{ssh["host-key"]}", entra-certificate = true }}]\n'
+        f'sign-in = {{ kind = "service-principal", tenant = "{TENANT}", client-id = "{OBJECT_ID}" }}\n'
+    )
+    profiles.write_text(f"{text}\n{mine}")
+    done = await jumpdeck(portal, tmp_path, "pods", "certified", "-o", "name")
     assert (done.code, done.out) == (0, "pod/web\n"), done.err
 
 

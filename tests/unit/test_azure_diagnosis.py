@@ -22,7 +22,7 @@ SUBSCRIPTION = "00000000-0000-0000-0000-00000000000a"
 def cluster_object(**changes: Any) -> dict[str, Any]:
     access = {"enablePrivateCluster": True, "privateDNSZone": "system", **changes.pop("access", {})}
     properties = {
-        "provisioningState": "Succeeded", "powerState": {"code": "Running"}, 
+        "provisioningState": "Succeeded", "powerState": {"code": "Running"},
         "fqdn": "aks.test", "nodeResourceGroup": "MC_rg", "aadProfile": {"managed": True, "tenantID": "t"},
         "apiServerAccessProfile": access, **changes,
     }  # fmt: skip

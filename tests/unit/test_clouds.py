@@ -29,7 +29,7 @@ def test_each_cloud_has_its_own_places(name: str, authority: str, manager: str, 
 
 
 def test_a_cloud_of_ones_own_is_not_looked_up_at_microsoft() -> None:
-    cloud = Cloud("lab", "localhost:8443", "https://localhost:8444/", suffixes=(("arm-scope", "arm/.default"),),
+    cloud = Cloud("lab", "localhost:8443", "https://localhost:8444/", arm_scope="arm/.default",
                   ca_file=Path("ca.pem"))  # fmt: skip
     found = endpoints(cloud)
     assert (found.authority, found.resource_manager) == ("https://localhost:8443", "https://localhost:8444")

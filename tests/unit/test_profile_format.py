@@ -50,6 +50,8 @@ tenant = "contoso.com"
 [cloud.stack]
 authority = "https://login.stack.example"
 resource-manager = "https://arm.stack.example"
+arm-scope = "https://arm.example//.default"
+ssh-scope = "https://ssh.example/.default"
 suffixes = {{ aks = "azmk8s.stack.example" }}
 [profile.prod-weu]
 title      = "Production, West Europe"
@@ -113,6 +115,8 @@ def test_reads_every_kind() -> None:
         "stack",
         "https://login.stack.example",
         "https://arm.stack.example",
+        arm_scope="https://arm.example//.default",
+        ssh_scope="https://ssh.example/.default",
         suffixes=(("aks", "azmk8s.stack.example"),),
     )
     assert found["office"].via == (NetworkHop("Contoso VPN", "vpn", "10.40.0.0/16"), ProxyHop("http://proxy:3128"))

@@ -184,6 +184,7 @@ def test_what_is_shown_is_what_was_read() -> None:
         clouds = (
             '[cloud.stack]\nauthority = "https://login.stack.example"\nresource-manager = "https://arm.stack.example"\n'
         )
+        clouds += 'arm-scope = "https://arm.example//.default"\nssh-scope = "https://ssh.example/.default"\n'
         clouds += 'suffixes = { aks = "azmk8s.stack.example" }\n'
         text = clouds + to_toml(f"profile.{name}", table)
         again = assemble(parse_source(Path("/conf/profiles.toml"), text.encode()))
