@@ -27,8 +27,8 @@ BANDWIDTH = 256 * 1024
 QUEUE = 64 * 1024
 """Bytes that a direction holds back at most before it stops reading."""
 
-DIAL_LIMIT = 5.0
-"""Seconds to reach the emulator behind the door, on the same machine."""
+DIAL_LIMIT = 30.0
+"""Seconds to reach the emulator behind the door; on the same machine only a starved one needs more than a few."""
 
 ProtocolFactory = Callable[[], asyncio.Protocol]
 
