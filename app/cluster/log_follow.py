@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 
 from app.cluster.log_pod import Instance, LogApi, PodNow, pod_changes, read_pod
-from app.cluster.log_stream import LINK_CHECK, Deliver, InstanceReader, LogRequest, Patience, Sender
+from app.cluster.log_stream import LINK_CHECK, SETTLED, Deliver, InstanceReader, LogRequest, Patience, Sender
 from app.dialer import Link
 from app.errors import JumpdeckError, NotFoundError, RefusedError
 from app.rows import MarkKind
@@ -41,12 +41,13 @@ class LogFollow:
         *,
         link_check: float = LINK_CHECK,
         backoff: Backoff | None = None,
+        settled: float = SETTLED,
     ) -> None:
         self._api = api
         self._link = link
         self._request = request
         self._link_check = link_check
-        self._backoff = backoff
+        self._backoff, self._settled = backoff, settled
         self._name = request.container
         self._uid = request.pod_uid
         self._instance = ""
@@ -60,7 +61,7 @@ class LogFollow:
         Waiting in `deliver` stops reading. Raises JumpdeckError: no such pod or container, refused, session failed.
         """
         self._sender = Sender(self._request, deliver)
-        self._patience = Patience(self._link, self._sender, self._backoff)
+        self._patience = Patience(self._link, self._sender, self._backoff, settled=self._settled)
         self._read_anew(anew=False)
         if self._request.previous or not self._request.follow:
             await self._reader.snapshot()

@@ -91,16 +91,22 @@ class Sender:
 class Patience:
     """What is done after a failure: raise, or report it, say it once, and wait for the next try."""
 
-    def __init__(self, link: Link, sender: Sender, backoff: Backoff | None = None) -> None:
+    def __init__(self, link: Link, sender: Sender, backoff: Backoff | None = None, *, settled: float = SETTLED) -> None:
         self.link = link
         self.backoff = backoff or Backoff()
+        self._settled = settled
         self.lost_at: float | None = None
         """POSIX seconds at which the connection was lost, until lines have come again."""
         self._sender = sender
         self._told = ""
 
-    async def after(self, error: JumpdeckError) -> None:
-        """Return when trying again makes sense. Raises the error when it does not, or the session's own."""
+    async def after(self, error: JumpdeckError, lasted: float = 0.0) -> None:
+        """Return when trying again makes sense. Raises the error when it does not, or the session's own.
+
+        `lasted`: seconds that the stream stood. After a long time a cut is the first again, however many were before.
+        """
+        if lasted >= self._settled:
+            self.backoff.reset()
         if not worth_waiting(self.link, error):
             raise error
         if not isinstance(error, RouteError) and not ends_sign_in(error):  # the server answered: the link is well
@@ -115,7 +121,7 @@ class Patience:
 
     async def after_end(self, lasted: float) -> None:
         """After a clean end: the first look at the pod is at once, ends that repeat wait."""
-        if lasted >= SETTLED:
+        if lasted >= self._settled:
             self.backoff.reset()
         elif self.backoff.tries:
             await asyncio.sleep(self.backoff.next())
@@ -162,6 +168,7 @@ class InstanceReader:
         began = time.monotonic()
         try:
             await self._link.wait_up()
+            began = time.monotonic()
             await self._stream(follow=True, previous=False)
         except OtherInstanceError:
             return
@@ -171,7 +178,7 @@ class InstanceReader:
             await self._patience.after_end(0.0)  # the pod is gone, or only its node: the pod tells
             return
         except JumpdeckError as error:
-            await self._patience.after(error)
+            await self._patience.after(error, time.monotonic() - began)
             return
         await self._patience.after_end(time.monotonic() - began)
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.cluster.log_follow import LogFollow, LogRequest
+from app.cluster.log_stream import SETTLED
 from app.rows import LogBatch, LogMark, MarkKind
 from app.tasks import Backoff, TaskOwner
 from tests.protocol.pod_server import FakeLink, PodServer, Reply, status
@@ -267,8 +268,10 @@ class Shown:
 class Following:
     """A follow that runs against a world; `async with` ends it."""
 
-    def __init__(self, world: World, **request: Any) -> None:
+    def __init__(self, world: World, *, settled: float = SETTLED, **request: Any) -> None:
         self.world = world
+        self.backoff = Backoff(base=0.01, floor=0.0)
+        self._settled = settled
         self.link = FakeLink()
         self.shown = Shown()
         self.request = LogRequest("shop", "web", "app", **request)
@@ -276,8 +279,9 @@ class Following:
 
     async def __aenter__(self) -> Following:
         self._api = self.world.client()
-        quick = Backoff(base=0.01, floor=0.0)
-        self.follow = LogFollow(self._api, self.link, self.request, link_check=0.1, backoff=quick)
+        self.follow = LogFollow(
+            self._api, self.link, self.request, link_check=0.1, backoff=self.backoff, settled=self._settled
+        )
         self.task = self._owner.spawn(self.follow.run(self.shown), name="run")
         return self
 

@@ -40,6 +40,19 @@ async def test_a_cut_stream_goes_on_where_it_was_with_a_mark() -> None:
         assert "tailLines" not in world.log_requests[1]
 
 
+@pytest.mark.parametrize(("settled", "tries"), [(0.0, 1), (3600.0, 5)])
+async def test_a_cut_after_a_long_time_is_the_first_again(settled: float, tries: int) -> None:
+    """Else a log that was cut a few times in a day would come back half a minute behind its session."""
+    async with World() as world, Following(world, settled=settled) as reading:
+        for cut in range(1, 6):
+            world.write((cut, "a"))
+            await reading.shown.lines(cut)
+            world.cut()
+        world.write((9, "b"))
+        await reading.shown.lines(6)
+        assert reading.backoff.tries == tries
+
+
 async def test_cut_at_every_byte_loses_and_doubles_nothing() -> None:
     source = [(10.0, "a"), (10.0, "a"), (10.5, "bb"), (11.0, "")]
     written = b"".join(stamped(at, text) for at, text in source)
