@@ -10,8 +10,11 @@ import msgspec
 
 from app.cluster.malformed import malformed
 
-_NOT_ASCII = re.compile(r"[^\x00-\x7e]")
-"""Everything that a terminal could take for something else goes out as an escape; the JSON means the same."""
+_ESCAPED = re.compile(r"[^\x00-\x7e]|[<>&]")
+"""What goes out as an escape, which means the same: all that a terminal could take for something else, and the three
+letters that kubectl escapes (encoding/json: SetEscapeHTML)."""
+_SCRIPT = re.compile(r"[\x7f<>&]")
+"""What is ASCII and is escaped."""
 
 
 class _Meta(msgspec.Struct, gc=False, rename={"token": "continue"}):
@@ -42,6 +45,11 @@ def _item(item: dict[str, Any]) -> str:
     # Items of a list carry no type of their own; kubectl adds it.
     whole = {"apiVersion": "v1", "kind": "Pod", **item}
     text = msgspec.json.format(msgspec.json.encode(whole, order="sorted"), indent=4).decode()
-    if not text.isascii() or "\x7f" in text:
-        text = _NOT_ASCII.sub(lambda found: json.dumps(found.group())[1:-1].replace("\x7f", "\\u007f"), text)
+    if not text.isascii() or _SCRIPT.search(text):
+        text = _ESCAPED.sub(_escape, text)
     return text.replace("\n", "\n        ")
+
+
+def _escape(found: re.Match[str]) -> str:
+    letter = found.group()
+    return f"\\u{ord(letter):04x}" if ord(letter) < 0x80 else json.dumps(letter)[1:-1]

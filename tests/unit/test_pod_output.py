@@ -100,6 +100,14 @@ def test_json_carries_no_escape_to_the_terminal() -> None:
     assert json.loads(items[0])["metadata"] == evil["metadata"]
 
 
+def test_json_has_the_escapes_of_kubectl() -> None:
+    marked = pod("a")
+    marked["metadata"]["annotations"] = {"x": "<a> & b \u2028"}
+    items, _ = items_of_page(pod_list(1, marked))
+    assert '"x": "\\u003ca\\u003e \\u0026 b \\u2028"' in items[0]
+    assert json.loads(items[0])["metadata"] == marked["metadata"]
+
+
 def parse(*words: str) -> argparse.Namespace:
     parser = CommandParser(prog="jumpdeck pods")
     configure(parser)
