@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from app.errors import UsageError
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -37,6 +40,14 @@ class CommandParser(argparse.ArgumentParser):
         options.setdefault("allow_abbrev", False)
         options.setdefault("formatter_class", _HelpFormatter)
         super().__init__(**options)
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """Print it; argparse would swallow what a write raises. Raises OSError."""
+        import sys
+
+        (file or sys.stdout).write(self.format_help())
+        if file is None:
+            sys.stdout.flush()
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage and exiting."""

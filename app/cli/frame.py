@@ -68,9 +68,14 @@ def run_async(main: Coroutine[Any, Any, int]) -> int:
 
     Returns its exit code, or 130 (SIGINT), 143 (SIGTERM, SIGHUP) when a signal ended it.
     """
-    import asyncio
+    watched = _with_signals(main)
+    try:
+        import asyncio
 
-    return asyncio.run(_with_signals(main))
+        return asyncio.run(watched)
+    finally:  # ctrl+c may come before the loop has taken them; nothing is left to close of one that ran
+        watched.close()
+        main.close()
 
 
 async def _with_signals(main: Coroutine[Any, Any, int]) -> int:

@@ -33,7 +33,10 @@ HIDDEN = {"credential"}
 def run(argv: Sequence[str]) -> int:
     """Run one command line and return its exit code. Nothing escapes as a traceback."""
     if argv and argv[0] in ("-h", "--help", "help"):
-        return _print(_help())
+        try:
+            return _print(_help())
+        except OSError as error:
+            return _output_ended(error)
     from app.errors import ExitCode, JumpdeckError, OutputLost
 
     words = [word for index, word in enumerate(argv) if not _is_verbose(argv, index)]

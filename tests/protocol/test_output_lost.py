@@ -54,7 +54,7 @@ async def test_a_reader_that_has_gone(lab: Lab, words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("words", [*COMMANDS, ("--help",), ("pods", "--help")], ids=" ".join)
 async def test_a_full_disk(lab: Lab, words: tuple[str, ...]) -> None:
     full = os.open("/dev/full", os.O_WRONLY)
     try:
