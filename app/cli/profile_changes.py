@@ -162,7 +162,9 @@ def import_profiles(args: argparse.Namespace) -> int:
 
         return import_ssh_hosts(args, book, taken)
     if args.words:
-        found = from_profile_file(Path(args.words[0]), args.prefix, book.profiles, taken)
+        piped = _piped() if args.words[0] == "-" else None
+        path = Path(args.words[0] if piped is None else "standard-input")
+        found = from_profile_file(path, args.prefix, book.profiles, taken, piped)
     else:
         files = [Path(args.kubeconfig)] if args.kubeconfig else default_kubeconfigs()
         found = from_kubeconfigs(files, args.context, args.prefix, book.profiles, taken)
@@ -174,6 +176,21 @@ def import_profiles(args: argparse.Namespace) -> int:
         add_entries(book.path, found.entries, list(book.shared))
         _tell(f"added {', '.join(found.names())} to {shown(book.path)}")
     return 0
+
+
+def _piped() -> bytes:
+    """A profile file from standard input. Raises ProfileError when it is too large for one."""
+    import sys
+
+    from app.profiles.source import MAX_FILE_BYTES
+
+    data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise ProfileError(
+            "The profile file is too large", f"standard input: more than {MAX_FILE_BYTES} bytes",
+            "Is it the right file?", code="JD-PROFILE-TOO-LARGE",
+        )  # fmt: skip
+    return data
 
 
 def export(args: argparse.Namespace) -> int:
@@ -211,7 +228,7 @@ def edit(args: argparse.Namespace) -> int:
     edited = base
     try:
         _run_editor(words, copy, line)
-        edited = copy.read_bytes()
+        edited = _text_of(copy)
         if edited == base:
             copy.unlink()
             _tell("nothing changed")
@@ -307,15 +324,24 @@ def _run_editor(words: str, copy: Path, line: int | None) -> None:
     try:
         code = subprocess.run([*command, str(copy)], check=False).returncode  # noqa: S603 the user's own editor
     except OSError as exc:
-        code, words = -1, f"{words}: {exc.strerror}"
+        raise _editor_failed(f"{clean(words)}: {exc.strerror}") from exc
     if code != 0:
-        raise ProfileError(
-            "The editor failed",
-            f"{clean(words)}" + (f": exit code {code}" if code > 0 else ""),
-            "Set VISUAL or EDITOR to an editor that waits, such as `code --wait`.",
-            code="JD-PROFILE-EDITOR",
-            exit_code=ExitCode.FAILED,
-        )
+        raise _editor_failed(f"{clean(words)}: " + (f"exit code {code}" if code > 0 else f"ended by signal {-code}"))
+
+
+def _text_of(copy: Path) -> bytes:
+    """What the editor left. Raises ProfileError when it left nothing."""
+    try:
+        return copy.read_bytes()
+    except OSError as exc:
+        raise _editor_failed(f"its text cannot be read: {exc.strerror}") from exc
+
+
+def _editor_failed(why: str) -> ProfileError:
+    return ProfileError(
+        "The editor failed", why, "Set VISUAL or EDITOR to an editor that waits, such as `code --wait`.",
+        code="JD-PROFILE-EDITOR", exit_code=ExitCode.FAILED,
+    )  # fmt: skip
 
 
 def _book() -> ProfileBook:

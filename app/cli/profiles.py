@@ -64,7 +64,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _configure_import(importing: argparse.ArgumentParser) -> None:
     importing.add_argument(
         "words", metavar="FILE.toml|HOST", nargs="*",
-        help="a profile file to take profiles from; with --ssh-config its hosts (default: all), each as [hop.HOST]",
+        help="a profile file to take profiles from, - for standard input; with --ssh-config its hosts (default: all), "
+        "each as [hop.HOST]",
     )  # fmt: skip
     importing.add_argument("--kubeconfig", metavar="FILE", help="default: $KUBECONFIG, else ~/.kube/config")
     importing.add_argument("--context", metavar="C", action="append", default=[], help="only this context (repeatable)")

@@ -120,14 +120,16 @@ def _read_kubeconfig(path: Path) -> _Kubeconfig:
     )
 
 
-def from_profile_file(path: Path, prefix: str, present: Mapping[str, Profile], taken: set[str]) -> Found:
+def from_profile_file(
+    path: Path, prefix: str, present: Mapping[str, Profile], taken: set[str], data: bytes | None = None
+) -> Found:
     """Profiles of another profile file, with named hops and sign-ins written in place. Its defaults stay behind.
 
-    `present` are the profiles that exist, `taken` the names that nobody may get. Raises ProfileError when the file
-    cannot be read.
+    `present` are the profiles that exist, `taken` the names that nobody may get, `data` what stands in the file when
+    it is read already. Raises ProfileError when the file cannot be read.
     """
     path = Path(os.path.abspath(path.expanduser()))
-    source = parse_source(path, read_private(path, shared=True), shared=True)
+    source = parse_source(path, read_private(path, shared=True) if data is None else data, shared=True)
     assembly = Assembly(source, [])
     found = Found()
     found.skipped += [" ".join((problem.title, problem.detail)) for problem in assembly.problems]

@@ -75,6 +75,8 @@ def ssh_server(value: str) -> str | None:
     if match is None:
         if value.count(":") > 1 and "[" not in value:
             return "an IPv6 address stands in brackets: [fe80::1]:22"
+        if re.match(r"[^@\s:]*:[^@\s]*@", value):
+            return "a password has no place here, only [user@]host[:port]; password = true asks for it"
         return "not [user@]host[:port]"
     name = match.group("host")
     if name.startswith("["):

@@ -43,11 +43,11 @@ class Desk:
         self.kubeconfig = folder / "kube"
         self.kubeconfig.write_text(KUBECONFIG.replace("MARK", str(folder / "mark")))
 
-    def run(self, *words: str, **environment: str) -> Said:
+    def run(self, *words: str, piped: str = "", **environment: str) -> Said:
         done = subprocess.run(
             [sys.executable, "-m", "jumpdeck", "profiles", *words],
             env={**os.environ, "HOME": str(self.folder), **environment},
-            capture_output=True, text=True, stdin=subprocess.DEVNULL, start_new_session=True, check=False,
+            capture_output=True, text=True, input=piped, start_new_session=True, check=False,
         )  # fmt: skip
         assert "Traceback" not in done.stderr
         return Said(done.returncode, done.stdout, done.stderr)
@@ -116,6 +116,19 @@ def test_export_leaves_defaults_behind_and_import_takes_it_up_again(desk: Desk) 
     done = desk.run("import", str(desk.folder / "team.toml"), "--prefix", "")
     assert "added a-2, b" in done.err
     assert desk.file.read_text().startswith("# mine\n")
+    assert desk.run("import", "-", "--prefix", "x-", piped=everything).code == 0
+    assert desk.run("list", "-o", "name").out.split() == ["a", "a-2", "b"]  # the same again is left out
+    desk.file.write_text("")
+    assert "added a, b" in desk.run("import", "-", piped=everything).err
+    assert desk.run("export").out == everything
+
+
+def test_what_is_piped_in_has_an_end_and_a_shape(desk: Desk) -> None:
+    long = desk.run("import", "-", piped="#" * (1 << 20) + "\n")
+    assert long.code == 3 and "JD-PROFILE-TOO-LARGE" in long.err
+    odd = desk.run("import", "-", piped="[profile.a\n")
+    assert odd.code == 3 and "JD-PROFILE-SYNTAX" in odd.err and "standard-input, line 1" in odd.err
+    assert not desk.file.exists()
 
 
 def test_one_bad_profile_hides_no_other(desk: Desk) -> None:
@@ -244,6 +257,17 @@ def test_an_editor_that_fails_is_said(desk: Desk) -> None:
         done = desk.run("edit", EDITOR=editor)
         assert done.code == 1 and "JD-PROFILE-EDITOR" in done.err
     assert not list(desk.file.parent.glob("profiles*"))
+
+
+@pytest.mark.parametrize(
+    ("deed", "why"), [("path.unlink(); sys.exit(0)", "cannot be read"), ("sys.exit(3)", "exit code 3")]
+)
+def test_an_editor_that_leaves_no_text_is_said(desk: Desk, deed: str, why: str) -> None:
+    desk.file.write_text('[profile.a]\ncluster = { server = "https://x" }\n')
+    done = desk.run("edit", VISUAL=_editor(desk, deed))
+    assert done.code == 1 and "JD-PROFILE-EDITOR" in done.err and why in done.err
+    assert desk.run("list", "-o", "name").out == "a\n"
+    assert [each.name for each in desk.file.parent.glob("profiles*")] == ["profiles.toml"]
 
 
 def test_a_changed_include_is_said_and_the_accepted_copy_used(desk: Desk) -> None:
