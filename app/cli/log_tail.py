@@ -146,7 +146,8 @@ class Printing:
             status = f" ({news.pod.status})" if news.pod else ""
             self._say(f"{self._name(source)} has not started{status}")
         elif news.what is What.WAITING_TURN:
-            self._say(f"{news.count} containers wait their turn (--max-log-requests)")
+            waiting = "1 container waits its turn" if news.count == 1 else f"{news.count} containers wait their turn"
+            self._say(f"{waiting} (--max-log-requests)")
         elif news.what is What.NOTHING:
             self._say("No pod matches, or none has a log.")
 

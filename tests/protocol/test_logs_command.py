@@ -265,7 +265,9 @@ async def test_more_containers_than_requests_wait_their_turn_said_once(lab: Lab)
         lab.cluster.write_log("default", f"web-{number}", "app", b"here\n")
     done = await logs(lab, "web", "--no-follow")
     assert len(done.out.splitlines()) == 8
-    assert done.err.count("wait their turn") == 1
+    assert done.err.count("3 containers wait their turn") == 1
+    done = await logs(lab, "web", "--no-follow", "--max-log-requests", "7")
+    assert done.err.count("1 container waits its turn") == 1
 
 
 async def test_previous_prints_the_run_before(lab: Lab) -> None:
