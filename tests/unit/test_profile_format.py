@@ -405,7 +405,7 @@ words = st.sampled_from(
      "title", "tags", "jit", "aks", "network", "expect", "server", "password"]
 )  # fmt: skip
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | words | st.sampled_from([AKS, "https://x", "a@b:1"]),
+    st.datetimes() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | words | st.sampled_from([AKS, "https://x", "a@b:1"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words | st.text(max_size=4), inner, max_size=4),
     max_leaves=12,
 )  # fmt: skip
