@@ -123,7 +123,7 @@ class Opening:
             self._asker, proxy=proxy, ca_file=self._azure.endpoints.ca_file, shown=self._show(steps.DOWNLOAD)
         )
         if fetched is None:
-            raise await asyncio.to_thread(program.no_program)
+            raise await asyncio.to_thread(program.no_program, self._profile.name)
         return fetched
 
     async def _native(self, found: Program, facts: ArcFacts, offer: RelayCredential) -> NativeTunnel:

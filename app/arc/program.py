@@ -112,13 +112,13 @@ def version_of(path: Path) -> str:
     return found["version"].replace("_", ".") if found else ""
 
 
-def no_program(why: str = "") -> RouteError:
-    """Nothing was found, and nothing may be downloaded (`why` says that). Blocks."""
+def no_program(profile: str, why: str = "") -> RouteError:
+    """Nothing was found for a profile, and nothing may be downloaded (`why` says that). Blocks."""
     here = this_platform()
     where = "; ".join((f"neither in {shown(own_cache())} nor in ~/.clientproxy", *_passed_over(here)))
     return RouteError(
         "The Arc proxy program is not here", prose(why) or where,
-        f"On a terminal, `jumpdeck trust PROFILE` offers the download of {NEWEST}. Without internet: bring "
+        f"On a terminal, `jumpdeck trust {clean(profile)}` offers the download of {NEWEST}. Without internet: bring "
         f"{here.file_name(NEWEST)} from a computer that has it (az keeps it in ~/.clientproxy) and set "
         "arc-proxy = \"PATH\" in the profile.",
         code="JD-ARC-PROGRAM", layer=LAYER, recovery=Recovery.NEEDS_PERSON,

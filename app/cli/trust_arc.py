@@ -52,7 +52,7 @@ async def _fetched(profile: Profile, asker: Asker | None) -> Program | None:
     from app.outbound import choose_proxy
 
     if asker is None:
-        raise no_program()
+        raise no_program(profile.name)
     proxy = choose_proxy(urlsplit(REGISTRY).hostname or "", profile.proxy)
     return await fetch_agreed(asker, proxy=proxy, ca_file=profile_endpoints(profile).ca_file)
 

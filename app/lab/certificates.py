@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from app.lab.azure_names import AKS_NAME
+from app.lab.azure_names import AKS_NAME, AKS_PUBLIC_NAME
 from app.lab.config_folder import API_NAME
 
 LIFE = timedelta(days=7)
@@ -76,10 +76,13 @@ def _authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     )
 
 
+_NAMES = (API_NAME, AKS_NAME, AKS_PUBLIC_NAME, "localhost", "*.servicebus.localhost")
+
+
 def _server(
     key: ec.EllipticCurvePrivateKey, authority: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey
 ) -> x509.Certificate:
-    names = [x509.DNSName(name) for name in (API_NAME, AKS_NAME, "localhost", "*.servicebus.localhost")]
+    names = [x509.DNSName(name) for name in _NAMES]
     addresses = [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     issuer = authority.subject.rfc4514_string().removeprefix("CN=")
     return (

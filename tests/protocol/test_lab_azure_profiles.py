@@ -56,6 +56,15 @@ async def test_each_opens_and_leaves_no_token_behind(portal: Portal, tmp_path: P
     assert secret_lines(tmp_path, "eyJ", "aztoken=", "webtunnelv2/") == []
 
 
+async def test_the_public_name_of_the_cluster_is_one_that_tls_verifies(portal: Portal, tmp_path: Path) -> None:
+    shown = tomllib.loads((portal.lab.config_dir / "profiles.toml").read_text())["profile"]["lab-bastion-aks"]
+    public = f'\n[profile.by-public]\ncluster = {{ aks = "{CLUSTER}", fqdn = "public" }}\n'
+    with (portal.lab.config_dir / "profiles.toml").open("a") as file:
+        file.write(f'{public}via = [{{ bastion = "{shown["via"][0]["bastion"]}" }}]\ncloud = "lab"\nsign-in = "lab"\n')
+    done = await jumpdeck(portal, tmp_path, "pods", "by-public", "-o", "name")
+    assert (done.code, done.out) == (0, "pod/web\n"), done.err
+
+
 @pytest.mark.parametrize("profile", PROFILES)
 async def test_kubectl_runs_through_each(portal: Portal, tmp_path: Path, profile: str) -> None:
     require("kubectl")

@@ -63,7 +63,7 @@ def test_one_that_others_may_change_is_not_run(tmp_path: Path) -> None:
     az = tmp_path / "home" / ".clientproxy"
     path = put(az, this_platform().file_name(NEWEST), 0o777)
     assert find_program() is None
-    assert f"{path.name} is not run: " in no_program().detail and "others may write" in no_program().detail
+    assert f"{path.name} is not run: " in no_program("edge").detail and "others may write" in no_program("edge").detail
     path.chmod(0o755)
     assert find_program() is not None
     az.chmod(0o777)
@@ -110,9 +110,9 @@ def test_versions_that_nobody_tried_are_noted() -> None:
 
 
 def test_its_absence_names_the_ways_to_get_it() -> None:
-    error = no_program()
+    error = no_program("edge")
     assert error.code == "JD-ARC-PROGRAM" and error.exit_code == 5
-    assert "jumpdeck trust" in error.hint and this_platform().file_name(NEWEST) in error.hint
+    assert "`jumpdeck trust edge`" in error.hint and this_platform().file_name(NEWEST) in error.hint
 
 
 JWT = "eyJ0eXAiOiJKV1QifQ.eyJhdWQiOiJ4In0.c2lnbmF0dXJl"
