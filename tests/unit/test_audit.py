@@ -130,7 +130,7 @@ def test_every_move_of_a_session_is_on_record_with_its_reason() -> None:
 async def test_processes_that_write_at_once_and_are_killed_leave_one_torn_line_at_most() -> None:
     code = (
         f"from app import audit\nfor n in range({EVENTS}): audit.record('event', n=n)\n"
-        "print('done')\nwhile True: audit.record('more')"
+        "print('done', flush=True)\nwhile True: audit.record('more')"
     )
     writers = [
         await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=subprocess.PIPE) for _ in range(3)
