@@ -6,6 +6,7 @@ The direction of imports is held by import-linter in `make check`.
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -90,3 +91,22 @@ def test_every_module_has_its_layer_and_services_are_named_headless() -> None:
     assert top - outside == {name for name in layered if name.startswith("app.")}
     drawing = {"app.__main__", "app.cli", "app.console", "app.messages"}
     assert set(contracts["services are headless"]["source_modules"]) == top - drawing
+
+
+def test_the_documents_name_only_files_and_codes_that_are_there() -> None:
+    code = "".join(path.read_text(encoding="utf-8") for path in SOURCES)
+    missing = []
+    for page in (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        text = page.read_text(encoding="utf-8")
+        rooms = r"`((?:app|screens|widgets|tests|bench|docs|lock)/[\w./-]+)`"
+        places = {ROOT / name for name in re.findall(rooms, text)}
+        places |= {page.parent / name for name in re.findall(r"\]\(([^)#:]+)[)#]", text)}
+        missing += [f"{page.name}: {place}" for place in sorted(places) if not place.exists()]
+        named = re.findall(r"`(JD(?:-[A-Z0-9]+){2,})`", text)
+        missing += [f"{page.name}: {name}" for name in named if not _told(name, code)]
+    assert not missing
+
+
+def _told(code: str, sources: str) -> bool:
+    """Whether a failure has this code; those of a sign-in are made of two parts."""
+    return f'"{code}"' in sources or f'"{code.removeprefix("JD-SIGN-IN-")}"' in sources
