@@ -26,7 +26,7 @@ REFUSED_TRIES = 3
 """Refused connections after which a command whose route was never UP gives up."""
 _REFUSED = ("JD-TCP-REFUSED", "JD-SSH-NO-SERVER", "JD-SSH-TARGET", "JD-ARC-START", "JD-ARC-PORT", "JD-ARC-KEY",
             "JD-ARC-ENDED", "JD-ARC-REFUSED", "JD-ARC-AGENT", "JD-ARC-RELAY", "JD-ARC-PROXY",
-            "JD-ARC-AZ-ENDED", "JD-ARM-CLOSED")  # fmt: skip
+            "JD-ARC-AZ-ENDED", "JD-ARM-CLOSED", "JD-SIGN-IN-NO-SERVER")  # fmt: skip
 """What is said at once and again at every try: nobody listens, or the program of a connected cluster fails."""
 
 

@@ -102,6 +102,11 @@ def _network(chain: list[BaseException], about: About) -> SignInError | None:
             "The secure connection to the sign-in server broke off", host, "Is a proxy or firewall in between?",
             "JD-SIGN-IN-TLS",
         )  # fmt: skip
+    if any(isinstance(error, ConnectionRefusedError) for error in chain):
+        return _unreached(
+            "The sign-in server refuses the connection", host, "Check the network, and the proxy if there is one.",
+            "JD-SIGN-IN-NO-SERVER",
+        )  # fmt: skip
     why = next((error.strerror for error in chain if isinstance(error, OSError) and error.strerror), "")
     if not why and names & {"ConnectTimeoutError", "ReadTimeoutError", "Timeout", "TimeoutError"}:
         return too_slow(about)

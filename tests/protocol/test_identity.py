@@ -482,7 +482,7 @@ async def test_a_network_that_is_down(world: World) -> None:
     world.service_principal()
     world.server.url = f"https://localhost:{unused_port()}"
     error = await failure(world.identity("service-principal", client_id=CLIENT))
-    assert (error.code, error.recovery) == ("JD-SIGN-IN-NETWORK", Recovery.TRANSIENT)
+    assert (error.code, error.recovery) == ("JD-SIGN-IN-NO-SERVER", Recovery.TRANSIENT)
 
 
 async def test_a_tenant_that_does_not_exist(world: World) -> None:

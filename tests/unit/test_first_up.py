@@ -69,7 +69,16 @@ async def test_the_step_that_did_not_end_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "code", ["JD-ARC-START", "JD-ARC-PORT", "JD-ARC-KEY", "JD-ARC-ENDED", "JD-ARC-AGENT", "JD-ARM-CLOSED"]
+    "code",
+    [
+        "JD-ARC-START",
+        "JD-ARC-PORT",
+        "JD-ARC-KEY",
+        "JD-ARC-ENDED",
+        "JD-ARC-AGENT",
+        "JD-ARM-CLOSED",
+        "JD-SIGN-IN-NO-SERVER",
+    ],
 )
 async def test_what_fails_at_once_and_always_ends_a_command_after_its_tries(code: str) -> None:
     session = FakeSession()
