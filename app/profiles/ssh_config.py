@@ -179,7 +179,10 @@ def read_ssh_config(path: Path) -> SshConfig:
     """The file as data; nothing in it runs, nothing else is opened. Raises ProfileError when it cannot be read."""
     path = Path(os.path.abspath(path.expanduser()))
     data = read_private(path, limit=MAX_CONFIG_BYTES, what="SSH configuration", shared=True)
-    return parse_ssh_config(data.decode("utf-8", "replace"), path)
+    if b"\0" in data:  # UTF-16, as editors of Windows write it: every line of it would be listed as left out
+        raise ProfileError("The SSH configuration is not a text in UTF-8", shown(path),
+                           "Save the file as UTF-8.", code="JD-PROFILE-SYNTAX")  # fmt: skip
+    return parse_ssh_config(data.decode("utf-8-sig", "replace"), path)
 
 
 def parse_ssh_config(text: str, path: Path) -> SshConfig:

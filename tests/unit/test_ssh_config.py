@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import ProfileError
-from app.profiles.ssh_config import SshConfig, parse_ssh_config, split_values
+from app.profiles.ssh_config import SshConfig, parse_ssh_config, read_ssh_config, split_values
 from app.profiles.ssh_import import from_ssh_config
 from tests.peers import require
 from tests.running import jumpdeck
@@ -185,6 +185,20 @@ async def test_a_host_becomes_the_way_of_a_new_profile(tmp_path: Path) -> None:
     unknown = await jumpdeck("profiles", "import", "--ssh-config", str(path), "iner")
     assert unknown.code == 3 and "Did you mean inner" in unknown.err
     assert (await jumpdeck("profiles", "import", "--cluster", "server=https://x")).code == 2
+
+
+def test_a_file_of_a_windows_editor_is_read_or_said_to_be_in_another_coding(tmp_path: Path) -> None:
+    text = "Host jump01\r\n  HostName jump01.corp\r\nHost inner\r\n  Port 2222\r\n"
+    path = tmp_path / "config"
+    path.write_bytes(text.encode("utf-8-sig"))
+    path.chmod(0o600)
+    config = read_ssh_config(path)
+    assert [config.host(alias).server for alias in config.aliases()] == ["jump01.corp", "inner:2222"]
+    path.write_bytes(text.encode("utf-16"))
+    with pytest.raises(ProfileError) as caught:
+        read_ssh_config(path)
+    assert (caught.value.code, int(caught.value.exit_code)) == ("JD-PROFILE-SYNTAX", 3)
+    assert caught.value.hint
 
 
 def test_patterns_take_no_long_time() -> None:
