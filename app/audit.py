@@ -12,12 +12,14 @@ import hashlib
 import json
 import logging
 import os
+import sys
 import threading
 import time
 from collections import deque
 from pathlib import Path
 from typing import Any
 
+from app import __version__
 from app.errors import JumpdeckError
 from app.files import lock, private_dir, shown
 from app.folders import state_dir
@@ -169,16 +171,10 @@ def _append(folder: Path, event: str, facts: dict[str, Fact]) -> None:
 
 
 def _entry(now: float, event: str, facts: dict[str, Fact], previous: str) -> bytes:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        program = version("jumpdeck")
-    except PackageNotFoundError:
-        program = ""
     fields: dict[str, Any] = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1e6):06d}Z",
         "monotonic": round(time.monotonic(), 6), "user": _user(), "host": _host(), "session": _SESSION,
-        "pid": os.getpid(), "version": program, "event": event,
+        "pid": os.getpid(), "version": __version__, "event": event,
         "facts": {name: _fact(value) for name, value in facts.items()}, "prev": previous,
     }  # fmt: skip
     return json.dumps(fields, ensure_ascii=True, separators=(",", ":")).encode()
@@ -189,12 +185,18 @@ def _fact(value: Fact) -> Fact:
 
 
 def _user() -> str:
-    import getpass
+    """The account as the system has it: what the environment says of it anybody can set."""
+    if sys.platform == "win32":
+        try:
+            return os.getlogin()
+        except OSError:
+            return ""
+    import pwd
 
     try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # a user without a name
-        return str(os.getuid()) if hasattr(os, "getuid") else ""
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a user without a name
+        return str(os.getuid())
 
 
 def _host() -> str:
