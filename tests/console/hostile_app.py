@@ -85,9 +85,10 @@ def main() -> None:
 
     async def script() -> None:
         await play(stage)
-        print("PLAYED", file=sys.__stderr__, flush=True)
         if mode == "leave":
             app._end(0)
+        else:
+            tell_played()
 
     if mode == "crash":
 
@@ -105,7 +106,14 @@ def main() -> None:
 
     app._start_loading = start
     app.run()
+    if mode == "leave":  # not earlier: the thread that draws may be in the middle of a sequence
+        tell_played()
     sys.exit(app.return_code or 0)
+
+
+def tell_played() -> None:
+    """Say that everything was shown."""
+    print("PLAYED", file=sys.__stderr__, flush=True)
 
 
 def explode(password: str) -> None:
