@@ -27,6 +27,8 @@ class Terminal:
         self.modes_before = termios.tcgetattr(self.ours)
         self.written = b""
         self._news = asyncio.Event()
+        self._drained = False
+        """Whether the last program on the terminal has gone, and everything is read."""
         self.process = subprocess.Popen(
             [sys.executable, *(("-m", "jumpdeck") if script is None else ("-c", script)), *words],
             stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
@@ -43,6 +45,7 @@ class Terminal:
         except OSError:  # the last program on the terminal has gone
             data = b""
         if not data:
+            self._drained = True
             asyncio.get_running_loop().remove_reader(self.ours)
         self.written += data
         self._news.set()
@@ -69,9 +72,13 @@ class Terminal:
         self.ours = -1
 
     async def ended(self) -> int:
-        """The exit code (negative: the signal that killed it)."""
+        """The exit code (negative: the signal that killed it), once all that it wrote is here."""
         async with asyncio.timeout(SEEN_LIMIT):
-            return await asyncio.to_thread(self.process.wait)
+            code = await asyncio.to_thread(self.process.wait)
+            while self.ours >= 0 and not self._drained:  # what was written before the end comes a little after it
+                self._news.clear()
+                await self._news.wait()
+            return code
 
     def close(self) -> None:
         """End the program if it still runs, and the terminal."""
