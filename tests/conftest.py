@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.sshd import USER
 
@@ -20,6 +21,12 @@ _FOREIGN = (
 )  # fmt: skip
 _FOREIGN_KINDS = ("AZURE_", "JUMPDECK_", "PYTHON_KEYRING_")
 """How names begin that stand for what somebody has, or how a build machine is set up."""
+
+settings.register_profile(
+    "steady", deadline=None, database=None, derandomize=not os.environ.get("SOAK"),
+    suppress_health_check=[HealthCheck.too_slow],
+)  # fmt: skip
+settings.load_profile("steady")  # a busy machine takes its time, and a landing tries what the one before it tried
 
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     # Under nohup we stay deaf to a hang-up, by a handler: unlike SIG_IGN it is not inherited by what tests start.
