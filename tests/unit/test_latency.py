@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
+
+import pytest
 
 from app.cluster.api import Probe
 from app.errors import JumpdeckError, Recovery, RouteError
@@ -30,14 +33,17 @@ class Held:
 
 
 class Way:
-    """A route that stands."""
+    """A route that stands. `on_look` happens when it is looked at."""
+
+    def __init__(self, on_look: Callable[[], None] = lambda: None) -> None:
+        self.on_look = on_look
 
     async def wait_lost(self) -> JumpdeckError:
         await asyncio.get_running_loop().create_future()
         raise NotImplementedError
 
     async def verify(self) -> None:
-        pass
+        self.on_look()
 
     def hop_states(self) -> tuple[()]:
         return ()
@@ -79,3 +85,19 @@ async def test_what_opening_it_took_is_measured_anew_at_once() -> None:
         owner.spawn(liveness.hold(cast("Any", Held(0.038)), lambda: bool(looked.set()) or True), name="hold")
         await asyncio.wait_for(looked.wait(), LIMIT)
         assert board.state.latency == 0.038
+
+
+async def test_a_doubt_is_looked_into_at_the_hops_before_the_api_server_is_asked() -> None:
+    """A frozen hop shows itself in 3 s, the API server's silence takes 10."""
+    board, api = StateBoard("prod", lambda _: None), Held(0.038)
+    board.move(SessionPhase.CONNECTING)
+    board.move(SessionPhase.UP)
+
+    def frozen() -> None:
+        raise RouteError("the hub is silent", code="JD-TEST-HUB", recovery=Recovery.TRANSIENT)
+
+    liveness = Liveness(board, cast("Any", Way(frozen)), every=100 * LIMIT)
+    liveness.report(RouteError("lost", code="JD-TEST", recovery=Recovery.TRANSIENT))
+    with pytest.raises(JumpdeckError) as caught:
+        await asyncio.wait_for(liveness.hold(cast("Any", api), lambda: True), LIMIT)
+    assert (caught.value.code, api.probes) == ("JD-TEST-HUB", 0)
