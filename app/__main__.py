@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from io import TextIOWrapper
 
 GARBAGE = 50_000
 """Objects made before unreachable ones are looked for: what a command loads stays, and looking at it again and again
@@ -17,6 +18,7 @@ def main() -> None:
     gc.set_threshold(GARBAGE, 20, 50)
     try:
         _open_closed_streams()
+        _choose_encoding()
         from app.cli.main import run
 
         code = run(sys.argv[1:])
@@ -41,6 +43,17 @@ def _open_closed_streams() -> None:
     sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115 it stays open
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 it stays open
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 it stays open
+
+
+def _choose_encoding() -> None:
+    """Write UTF-8 into pipes and files, as kubectl does, and what a terminal's own encoding cannot say as an escape.
+
+    A pipe of Windows has a code page, which ends a command at the first name it has no letter for; and a profile file
+    and JSON are UTF-8 or nothing.
+    """
+    out = sys.stdout
+    if isinstance(out, TextIOWrapper):
+        out.reconfigure(encoding=None if out.isatty() else "utf-8", errors="backslashreplace")
 
 
 if __name__ == "__main__":

@@ -119,4 +119,13 @@ def _broken(book: ProfileBook) -> list[str]:
 
 def _draws_unicode() -> bool:
     """Whether the terminal takes the signs, as far as its encoding tells."""
+    if _locale() in ("C", "POSIX"):
+        return False
     return (sys.stdout.encoding or "").lower().replace("-", "") in ("utf8", "utf16", "cp65001")
+
+
+def _locale() -> str:
+    """The locale of letters as it was set: Python writes UTF-8 in C too, and may say so in LC_CTYPE (PEP 538)."""
+    letters = os.environ.get("LC_CTYPE", "")
+    coerced = letters in ("C.UTF-8", "C.utf8", "UTF-8")
+    return os.environ.get("LC_ALL") or (not coerced and letters) or os.environ.get("LANG", "")

@@ -33,7 +33,7 @@ class Terminal:
             [sys.executable, *(("-m", "jumpdeck") if script is None else ("-c", script)), *words],
             stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-            env={**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **environment},
+            env={**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "LC_ALL": "C.UTF-8", **environment},
         )  # fmt: skip
         os.close(theirs)
         os.set_blocking(self.ours, False)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from app.cli.frame import run_async
+from app.console import _draws_unicode
 
 INTERRUPTED = """
 import sys
@@ -38,10 +39,11 @@ main()
 """
 
 
-def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run(script: str, folder: Path, encoding: str = "utf-8") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", script], env={**os.environ, "JUMPDECK_CONFIG_DIR": str(folder)},
-        capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False,
+        [sys.executable, "-c", script],
+        env={**os.environ, "JUMPDECK_CONFIG_DIR": str(folder), "PYTHONIOENCODING": encoding},
+        capture_output=True, encoding="utf-8", stdin=subprocess.DEVNULL, check=False,
     )  # fmt: skip
 
 
@@ -70,3 +72,36 @@ def test_a_closed_stream_leads_nowhere(number: int, words: list[str], code: int,
     done = run(CLOSED.format(number=number, stream=stream, words=words), tmp_path)
     assert done.returncode == code
     assert "JD-INTERNAL" not in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_a_pipe_takes_utf_8_whatever_the_code_page(encoding: str, tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    (tmp_path / "profiles.toml").write_text(
+        "[profile.a]\ntitle = 'Zürich 中'\ncluster = { server = 'https://x' }\n", encoding="utf-8"
+    )
+    script = "import sys\nfrom app.__main__ import main\nsys.argv = ['jumpdeck', 'profiles', 'export']\nmain()"
+    done = run(script, tmp_path, encoding)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert 'title = "Zürich 中"' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("locale", "signs"),
+    [
+        ({"LC_ALL": "C"}, False),
+        ({"LANG": "C", "LC_CTYPE": "C.UTF-8"}, False),  # as Python makes it of LANG=C
+        ({"LANG": "POSIX"}, False),
+        ({"LANG": "C", "LC_CTYPE": "de_DE.UTF-8"}, True),
+        ({"LANG": "C.UTF-8"}, True),
+        ({}, True),
+    ],
+)
+def test_the_console_draws_plainly_in_a_locale_without_utf_8(
+    locale: dict[str, str], signs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LC_ALL", "LC_CTYPE", "LANG"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in locale.items():
+        monkeypatch.setenv(name, value)
+    assert _draws_unicode() is signs
