@@ -169,10 +169,10 @@ async def test_a_signal_reaches_the_child_and_nothing_is_left(tmp_path: Path) ->
     if os.name != "posix":
         return  # the console tells every program on it by itself
     child = (
-        "import signal, sys\n"
-        "signal.signal(signal.SIGTERM, lambda *_: (print('told', flush=True), sys.exit(5)))\n"
-        "print('ready', flush=True)\nsignal.pause()"
-    )
+        "import os, signal, sys\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\n"
+        "os.write(1, b'ready\\n')\nsignal.sigwait({signal.SIGTERM})\nos.write(1, b'told\\n')\nsys.exit(5)"
+    )  # no handler: the signal may come in the middle of the word before it, or right before the wait
     async with api_server(answer) as port:
         place = Place(tmp_path, port)
         process = await place.start("exec", "here", "--", sys.executable, "-c", child)
