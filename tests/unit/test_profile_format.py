@@ -155,6 +155,7 @@ GOLDEN = [
     (CLUSTER + 'via = [{ ssh = "a" }, { ssh = "a:0" }]', "via[1].ssh: the port is not between 1 and 65535", ""),
     (CLUSTER + 'via = [{ ssh = "fe80::1:22" }]', "via.ssh: an IPv6 address stands in brackets: [fe80::1]:22", ""),
     (CLUSTER + 'via = [{ ssh = "a b" }]', "via.ssh: not [user@]host[:port]", ""),
+    (CLUSTER + 'via = [{ ssh = "jo:hunter2@a" }]', "via.ssh: a password has no place here", ""),
     (CLUSTER + 'via = [{ ssh = "jo@a", user = "ops" }]', "via.user: ops is not the user in jo@a", "Name the user in one of the two places."),
     (CLUSTER + 'via = [{ ssh = "a", certificate = "/c" }]', "via.certificate: a certificate needs its key", 'Add key = "…".'),
     (CLUSTER + 'via = [{ ssh = "a", host-key = "aa:bb" }]', "via.host-key: a fingerprint in the form SHA256:… (43 characters) is expected", ""),
