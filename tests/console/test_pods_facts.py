@@ -30,6 +30,7 @@ async def test_the_cursor_stays_on_its_pod_when_rows_come_and_go_above_it():
     async with running(stage, *(pod(name) for name in "bcd")) as pilot:
         table = stage.app.main.active_view.table
         await pilot.press("j")
+        await settle(pilot)
         assert table.pod.name == "c"
         stage.reader("prod-weu").publish(snapshot(*(pod(name) for name in "abcd")))
         await settle(pilot)
@@ -49,6 +50,7 @@ async def test_what_is_on_screen_stays_when_rows_come_above_it():
         table = stage.app.main.active_view.table
         for _ in range(4):
             await pilot.press("ctrl+f")
+            await settle(pilot)
         before, top = table.pod.name, table.cursor - table.scroll_offset.y
         stage.reader("prod-weu").publish(snapshot(*(pod(f"a{n}") for n in range(7)), *pods))
         await settle(pilot)
@@ -62,11 +64,14 @@ async def test_sorting_moves_rows_and_not_the_cursor_from_its_pod():
     async with running(stage, *pods) as pilot:
         table = stage.app.main.active_view.table
         await pilot.press("T")
+        await settle(pilot)
         assert names(table) == ["b", "c", "a"]
         assert table.pod.name == "a"
         await pilot.press("T")
+        await settle(pilot)
         assert names(table) == ["a", "c", "b"]
         await pilot.press("N")
+        await settle(pilot)
         assert names(table) == ["a", "b", "c"]
 
 
@@ -74,6 +79,7 @@ async def test_a_column_is_chosen_with_shift_and_arrows():
     stage = Stage()
     async with running(stage, pod("a", status="Running"), pod("b", status="Error")) as pilot:
         await pilot.press("shift+right", "shift+right", "shift+right", "O")
+        await settle(pilot)
         assert stage.app.main.active_view.table.order == ("STATUS", False)
         assert names(stage.app.main.active_view.table) == ["b", "a"]
 
@@ -104,6 +110,7 @@ async def test_the_filter_narrows_while_it_is_typed(typed, left):
         await settle(pilot)
         assert table.has_focus
         await pilot.press("escape")
+        await settle(pilot)
         assert len(table.rows) == 3
 
 
@@ -129,6 +136,7 @@ async def test_only_faults():
     pods = [pod("good"), pod("bad", ready=0), pod("done", status="Completed", ready=0, finished=True)]
     async with running(stage, *pods) as pilot:
         await pilot.press("ctrl+z")
+        await settle(pilot)
         assert names(stage.app.main.active_view.table) == ["bad"]
         assert stage.app.main.active_view.table.filtered == PodFilter("", True)
 
@@ -180,6 +188,7 @@ async def test_a_lost_link_greys_rows_and_counts_down_and_nothing_quits():
         await settle(pilot)
         assert "next try in 1 s" in banner.text
         await pilot.press("r")
+        await settle(pilot)
         assert stage.session("prod-weu").retried == 1
         stage.session("prod-weu").up()
         stage.reader("prod-weu").publish(snapshot(pod("a")))
@@ -242,6 +251,7 @@ async def test_a_mouse_click_selects():
     stage = Stage()
     async with running(stage, pod("a"), pod("b"), pod("c")) as pilot:
         await pilot.click(PodTable, offset=(3, 3))
+        await settle(pilot)
         assert stage.app.main.active_view.table.pod.name == "c"
 
 

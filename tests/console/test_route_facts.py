@@ -121,6 +121,7 @@ async def test_a_host_key_is_trusted_by_the_end_of_its_fingerprint_only(typed, a
         else:
             assert not task.done() and "Nothing was trusted" in shown(pilot)
             await pilot.press("escape")
+            await settle(pilot)
             assert await task is False
 
 
@@ -130,7 +131,9 @@ async def test_an_answer_that_comes_too_early_trusts_nothing():
         await settle(pilot)
         answers: list[bool | None] = []
         screen = HostKeyScreen(QUESTION)
+        assert not screen._settled
         await stage.app.push_screen(screen, answers.append)
+        screen._settled = False  # as in the moment after it appeared, however long that took here
         field = screen.query_one(Input)
         screen.on_input_submitted(Input.Submitted(field, "trust"))
         await settle(pilot)
@@ -146,6 +149,7 @@ async def test_a_servers_prompts_are_its_words_and_each_is_answered():
         task = await ask(stage, pilot, lambda asker: asker.ask_prompts(*words, prompts))
         assert isinstance(stage.app.screen, PromptsScreen)
         await pilot.press(*"hunter2", "enter", *"123", "enter")
+        await settle(pilot)
         text = shown(pilot)
         assert "hunter2" not in text
         assert await task == ("hunter2", "123")
@@ -158,13 +162,16 @@ async def test_a_secret_is_kept_only_when_the_person_says_so():
         task = await ask(stage, pilot, lambda a: a.ask_secret("Passphrase of ~/.ssh/id", may_keep=True))
         assert stage.app.screen.query_one(Checkbox).value is False
         await pilot.press(*"pw", "enter")
+        await settle(pilot)
         assert await task == SecretAnswer("pw", keep=False)
         task = await ask(stage, pilot, lambda a: a.ask_secret("Passphrase of ~/.ssh/id", may_keep=True))
         await pilot.press("ctrl+s", *"pw", "enter")
+        await settle(pilot)
         assert await task == SecretAnswer("pw", keep=True)
         task = await ask(stage, pilot, lambda a: a.ask_secret("Token"))
         assert "kept in memory only" in shown(pilot)
         await pilot.press("escape")
+        await settle(pilot)
         assert await task is None
 
 

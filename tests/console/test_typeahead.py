@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import ClassVar
 
 from textual import events
@@ -10,6 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Input, Static
 
 from screens.typeahead import OrderedKeysApp
+from tests.console.conftest import LIMIT, settle, until
 
 
 class Table(Static, can_focus=True):
@@ -63,18 +65,18 @@ async def test_typed_ahead_text_reaches_the_prompt() -> None:
     app = Typing()
     async with app.run_test() as pilot:
         press(app, "/web\r/shop\r/x\rab")
-        for _ in range(20):
-            await pilot.pause()
+        await until(pilot, lambda: len(app.submitted) == 3 and not app._held)
+        await settle(pilot)
         assert app.submitted == ["web", "shop", "x"]
         assert app.query_one(Table).strays == 2
 
 
 async def test_the_way_out_does_not_wait() -> None:
     app = Typing()
-    async with app.run_test() as pilot:
+    async with app.run_test():
         app._released_at = float("inf")  # a key that never comes to its end
         press(app, "/")
         app.post_message(events.Key("ctrl+q", None))
-        for _ in range(5):
-            await pilot.pause()
-        assert not app.is_running or app._exit
+        assert app._task is not None
+        done, _ = await asyncio.wait({app._task}, timeout=LIMIT)
+        assert done and app._exit

@@ -31,8 +31,10 @@ async def test_whoami_shows_who_it_is_and_copies_what_to_ask_for():
         await settle(pilot)
         assert stage.app.clipboard.startswith("# 1. Kubernetes") and "handed to the terminal" in shown(pilot)
         await pilot.press("a")
+        await settle(pilot)
         assert stage.app.clipboard.startswith("prod-weu: the cluster will see")
         await pilot.press("escape")
+        await settle(pilot)
         assert stage.app.screen is stage.app.main
 
 
@@ -66,5 +68,6 @@ async def test_only_y_agrees_and_only_once_the_question_has_stood_there():
             screen.action_agree()  # as by a key that was meant for what was there before
             screen._settle()
             await pilot.press(*keys)
+            await settle(pilot)
             assert await asyncio.wait_for(asking, 10) is agreed
             await settle(pilot)
