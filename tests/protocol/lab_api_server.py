@@ -20,7 +20,7 @@ from tests.recordings import Recording, load
 
 TOKENS = {"token-of-admin": "admin", "token-of-restricted": "restricted", "token-of-nobody": "nobody"}
 WAIT = 20.0
-"""Seconds after which a request has failed: the machine is busy, and nothing here takes one."""
+"""Seconds of silence after which a request has failed: the machine is busy, and nothing here takes one."""
 
 
 class PlainLogs:
@@ -183,7 +183,7 @@ async def serving(store: Store, faults: Faults | None = None) -> AsyncIterator[C
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         host, port = runner.addresses[0][:2]
-        limit = aiohttp.ClientTimeout(total=WAIT)
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=WAIT, sock_read=WAIT)  # thousands of events take longer
         async with aiohttp.ClientSession(timeout=limit, auto_decompress=False, read_bufsize=2**21) as session:
             yield Client(f"http://{host}:{port}", session)
     finally:

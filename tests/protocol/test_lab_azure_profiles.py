@@ -123,7 +123,7 @@ async def test_a_fault_is_told_with_its_code(
 ) -> None:
     what, _, place = fault.partition("@")
     await portal.lab.fault(what, place or None)
-    done = await jumpdeck(portal, tmp_path, "pods", profile, "--connect-timeout", "5")
+    done = await jumpdeck(portal, tmp_path, "pods", profile)
     assert (done.code, name in done.err) == (code, True), done.err
 
 
