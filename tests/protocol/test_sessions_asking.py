@@ -97,9 +97,9 @@ async def test_the_time_of_an_answer_does_not_count_for_the_command_line() -> No
         profile = asking_profile("asks", server.port)
         session = Session(profile, desk=Desk(), ground=RouteGround(None), tell=lambda _: None, asker=asker)
         session.start()
-        waiting = asyncio.ensure_future(wait_first_up(session, 1.0))
-        await reach(session, is_asking)
-        asyncio.get_running_loop().call_later(1.5, asker.typed.set)  # longer than the limit, which therefore rests
+        await reach(session, is_asking)  # what it took to come here counts, but is not what this is about
+        waiting = asyncio.ensure_future(wait_first_up(session, 2.5))
+        asyncio.get_running_loop().call_later(3.0, asker.typed.set)  # longer than the limit, which therefore rests
         await asyncio.wait_for(waiting, LIMIT)
         assert session.state.phase is P.UP
         await session.aclose()

@@ -65,7 +65,7 @@ async def test_a_login_that_succeeds_forgets_the_one_that_broke_off(tmp_path: Pa
 
 
 async def test_a_server_that_does_not_wait_for_the_answer_is_not_tried_again_by_itself(tmp_path: Path) -> None:
-    async with sshd(tmp_path / "a", LoginGraceTime="1") as server:
+    async with sshd(tmp_path / "a", LoginGraceTime="5") as server:
         key = make_key(tmp_path / "key", passphrase="open sesame")
         server.authorize(key)
         known(tmp_path, server.port, server.public_key)
