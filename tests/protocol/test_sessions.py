@@ -85,10 +85,11 @@ async def test_a_report_of_a_stream_alone_leaves_the_session_up(tmp_path: Path) 
         session, told = session_for(tmp_path, server.port)
         session.start()
         await reach(session, lambda s: s.phase is SessionPhase.UP)
+        asked = len(server.requests)
         session.report(JumpdeckError("stream lost", code="JD-TEST", recovery=Recovery.TRANSIENT))
         async with asyncio.timeout(LIMIT):
             await session.wait_up()
-        assert server.requests == ["/version", "/version"]
+        assert len(server.requests) > asked  # one more, and another where an answer took so long that it is no latency
         assert SessionPhase.RETRYING not in {state.phase for state in told}
         await session.aclose()
 
@@ -219,11 +220,13 @@ async def test_after_sleep_every_session_looks_at_once(tmp_path: Path) -> None:
         opened = [sessions.open(name) for name in ("one", "two")]
         for session in opened:
             await reach(session, lambda s: s.phase is SessionPhase.UP)
-        asked = len(server.requests)
+        asked, news = len(server.requests), asyncio.Event()
+        sessions.on_change(lambda _: news.set())  # of any of them: either may be the last to ask
         sessions.verify_all("it slept")
         async with asyncio.timeout(LIMIT):
             while len(server.requests) < asked + 2:
-                await opened[0].changed()
+                news.clear()
+                await news.wait()
         assert {session.state.phase for session in opened} == {SessionPhase.UP}
 
 
