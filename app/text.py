@@ -60,10 +60,19 @@ def clean_block(value: str | bytes) -> str:
     return _HARMFUL.sub(_visible, _decode(value).replace("\r\n", "\n"))
 
 
+_SIGNED_TOKEN = re.compile(r"\beyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*)*")
+"""A JWT, whole or its beginning: `eyJ` is how base64 of a JSON object begins."""
+
+
 def prose(value: str | bytes, limit: int = MAX_PROSE) -> str:
-    """A server's sentence for an error or dialog: one line, white space folded, at most `limit` characters."""
+    """A server's sentence for an error or dialog: one line, white space folded, at most `limit` characters.
+
+    A signed token in it is hidden: some servers and gateways repeat what they were sent.
+    """
     text = " ".join(_decode(value[: limit * 4]).split())
     text = _HARMFUL_IN_NAME.sub(_visible, text)
+    if "eyJ" in text:
+        text = _SIGNED_TOKEN.sub("***", text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

@@ -77,5 +77,13 @@ def test_colour_parameters(sequence: str, ink: text.Ink) -> None:
     assert (spans[0].ink if spans else text.PLAIN) == ink
 
 
+def test_prose_hides_a_signed_token_that_a_server_repeats() -> None:
+    token = "eyJhbGciOiJub25lIn0.eyJ1cG4iOiJqbyJ9.c2lnbmF0dXJl"
+    assert text.prose(f"token {token} is bad") == "token *** is bad"
+    assert text.prose(f"<b>{token}</b>".encode()) == "<b>***</b>"
+    assert text.prose(f"Bearer {'eyJ' + 'x' * 9000}", limit=20) == "Bearer ***"
+    assert text.prose("honeyJar of keyJoin") == "honeyJar of keyJoin"
+
+
 def test_prose_is_one_short_line() -> None:
     assert text.prose("a\r\n  b\x1b[0m" + "x" * 5000, limit=10) == "a b␛[0mxx…"
