@@ -47,7 +47,7 @@ async def test_escape_gives_up():
     async with running(stage, pod("web"), size=(80, 24)) as pilot:
         task = await show(stage, pilot, code())
         await pilot.press("escape")
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, LIMIT)
         assert stage.app.screen is stage.app.main
 
 

@@ -12,7 +12,7 @@ from screens.asking import ConsoleAsker
 from screens.dialogs import ErrorScreen
 from screens.questions import ConsentScreen
 from screens.who import WhoScreen
-from tests.console.conftest import running, settle, shown
+from tests.console.conftest import LIMIT, running, settle, shown
 from tests.console.fakes_console import Stage, pod
 
 PERSON = Who(Kind.PERSON, "jo[/]@contoso.com", upn="jo[/]@contoso.com", object_id="0a", tenant="0b")
@@ -69,5 +69,5 @@ async def test_only_y_agrees_and_only_once_the_question_has_stood_there():
             screen._settle()
             await pilot.press(*keys)
             await settle(pilot)
-            assert await asyncio.wait_for(asking, 10) is agreed
+            assert await asyncio.wait_for(asking, LIMIT) is agreed
             await settle(pilot)

@@ -33,6 +33,9 @@ from app.routes.proxy import ProxyDial, ProxyDialer, parse_proxy
 from tests.tls_servers import NO_SUCH_HOST, access_to, api_server, echo, raw_server, unused_port
 from tests.web_proxy import web_proxy
 
+LIMIT = 20.0
+"""Seconds after which a wait in these tests counts as failed."""
+
 
 class Collect(asyncio.Protocol):
     """Keeps what comes; `first` is there when something has."""
@@ -51,7 +54,7 @@ async def test_a_direct_stream_carries_bytes_and_is_kept_alive() -> None:
         protocol = transport.get_protocol()
         assert isinstance(protocol, Collect)
         transport.write(b"hello")
-        assert await asyncio.wait_for(protocol.first, 5) == b"hello"
+        assert await asyncio.wait_for(protocol.first, LIMIT) == b"hello"
         sock = transport.get_extra_info("socket")
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         if hasattr(socket, "TCP_KEEPIDLE"):
@@ -87,7 +90,7 @@ async def test_an_address_that_is_silent_is_overtaken() -> None:
         silent = (socket.AF_INET, socket.SOCK_STREAM, 6, "", full.getsockname())
         async with raw_server(echo) as port:
             good = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))
-            sock = await asyncio.wait_for(direct._race([silent, good], "x:1"), 10)
+            sock = await asyncio.wait_for(direct._race([silent, good], "x:1"), LIMIT)
             sock.close()
         for sock in waiting:
             sock.close()
@@ -277,5 +280,5 @@ async def test_what_a_server_says_first_is_not_lost_when_it_comes_with_the_proxy
         transport = await ProxyDialer(DirectDialer(), f"http://127.0.0.1:{port}").dial("jump", 22, Collect)
         protocol = transport.get_protocol()
         assert isinstance(protocol, Collect)
-        assert await asyncio.wait_for(protocol.first, 5) == b"SSH-2.0-x\r\n"
+        assert await asyncio.wait_for(protocol.first, LIMIT) == b"SSH-2.0-x\r\n"
         transport.abort()

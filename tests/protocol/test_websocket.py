@@ -382,8 +382,7 @@ async def test_a_server_that_ignores_our_close_is_dropped() -> None:
         kept = Kept()
         socket.attach(kept)
         socket.close()
-        async with asyncio.timeout(5):
-            assert await kept.end is None
+        assert await kept.end is None  # within the limit of `peer`
 
 
 async def test_a_path_with_a_line_end_is_not_sent() -> None:
