@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from importlib import import_module
@@ -193,9 +194,9 @@ class Feed:
             ring.append(LogBatch(source, mark=LogMark(MarkKind.NOTE, " ".join(error.lines()), time.time())))
             self._tell(LogFailed(self.name, error))
 
-    def describe(self, pod: PodRow) -> None:
-        """Ask for a description; it arrives as a fact."""
-        self._asides.spawn(self._describe(pod), name=f"describe {pod.name}")
+    def describe(self, pod: PodRow) -> asyncio.Task[None]:
+        """Ask for a description; it arrives as a fact. Cancel the task, which this feed ends, when it is not wanted."""
+        return self._asides.spawn(self._describe(pod), name=f"describe {pod.name}")
 
     async def _describe(self, pod: PodRow) -> None:
         try:
@@ -230,6 +231,8 @@ class Bridge:
         self._tell, self._confirm = tell, confirm
         self._feeds: dict[str, Feed] = {}
         self._asides = TaskOwner("asides")
+        self._page: asyncio.Task[None] | None = None
+        """Fetches the page that was asked for last; it opens over whatever is shown, so there is one at a time."""
         self._unsubscribe = sessions.on_change(self._changed)
 
     @property
@@ -254,9 +257,24 @@ class Bridge:
         session = self.sessions.get(name)
         return None if session is None else replace(session.state, hops=session.hop_states())
 
+    def describe(self, name: str, pod: PodRow) -> bool:
+        """Ask for a description of a pod; whether the profile is open."""
+        feed = self._feeds.get(name)
+        if feed is None:
+            return False
+        self.forget_page()
+        self._page = feed.describe(pod)
+        return True
+
+    def forget_page(self) -> bool:
+        """Whatever page is being fetched is not wanted any more; whether there was one."""
+        page, self._page = self._page, None
+        return page is not None and page.cancel()
+
     def who(self, name: str, subject: str = "") -> None:
         """Ask whom a profile's cluster will see, or what a `subject` (`KIND:NAME`) needs there; told as a fact."""
-        self._asides.spawn(self._who(name, subject), name=f"who {name}")
+        self.forget_page()
+        self._page = self._asides.spawn(self._who(name, subject), name=f"who {name}")
 
     async def _who(self, name: str, subject: str) -> None:
         from app.cluster.who_page import for_another, for_us

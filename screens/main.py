@@ -135,8 +135,7 @@ class MainScreen(RoamingScreen):
 
     def on_session_view_description_wanted(self, event: SessionView.DescriptionWanted) -> None:
         """Ask for a description."""
-        if self.bridge and (feed := self.bridge.feed(event.profile)):
-            feed.describe(event.pod)
+        if self.bridge and self.bridge.describe(event.profile, event.pod):
             self.flash(f"Describing {event.pod.name} …")
 
     async def on_session_view_namespace_wanted(self, event: SessionView.NamespaceWanted) -> None:
@@ -268,7 +267,10 @@ class MainScreen(RoamingScreen):
             await self.action_back()
 
     async def action_back(self) -> None:
-        """Undo the last thing that narrows the view: search, log, filter, session."""
+        """Undo the last thing: a page that is to come, then what narrows the view: search, log, filter, session."""
+        if self.bridge is not None and self.bridge.forget_page():
+            self.flash("No longer asked for")
+            return
         view = self.active_view
         if view is None or self.query_one(ProfileList).has_focus:
             return

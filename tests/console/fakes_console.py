@@ -97,6 +97,8 @@ class FakeReader:
         self.all_allowed = True
         self.home_namespaces: tuple[str, ...] = ("shop",)
         self.description = "Name:  web\nStatus:  Running\n"
+        self.describes = asyncio.Event()
+        self.describes.set()
 
     def pods(self, scope) -> FakeWatch:
         return FakeWatch(self, scope.namespaces)
@@ -109,6 +111,7 @@ class FakeReader:
         return self.all_allowed
 
     async def describe(self, row: PodRow) -> str:
+        await self.describes.wait()
         return self.description
 
 

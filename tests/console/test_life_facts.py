@@ -89,6 +89,27 @@ async def test_describe_is_searched_like_a_log():
         assert stage.app.screen is stage.app.main
 
 
+async def test_a_description_that_is_no_longer_wanted_does_not_open_over_what_came_next():
+    stage = Stage()
+    async with running(stage, pod("web")) as pilot:
+        slow = stage.reader("prod-weu")
+        slow.describes.clear()
+        await pilot.press("d", "escape")
+        await settle(pilot)
+        assert "No longer asked for" in shown(pilot)
+        slow.describes.set()
+        await settle(pilot)
+        assert stage.app.screen is stage.app.main
+        slow.describes.clear()
+        await pilot.press("d", "d")  # the first is given up for the second: one page opens
+        slow.describes.set()
+        await settle(pilot)
+        assert isinstance(stage.app.screen, TextScreen)
+        await pilot.press("escape")
+        await settle(pilot)
+        assert stage.app.screen is stage.app.main
+
+
 async def test_help_names_every_binding_of_the_panes():
     stage = Stage()
     async with stage.app.run_test(size=(100, 30)) as pilot:
