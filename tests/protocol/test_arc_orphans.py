@@ -104,6 +104,18 @@ async def test_one_that_was_never_written_down_is_known_by_its_mark(tmp_path: Pa
         await end_group(process)
 
 
+async def test_a_folder_without_a_record_stays_while_a_program_of_its_run_lives(tmp_path: Path) -> None:
+    folder = written(tmp_path / "state", owner=gone(), process=None)
+    (folder.path / "run.json").unlink()
+    os.utime(folder.path, (0, 0))
+    process = await start_group(["/bin/sleep", "600"], env={MARK: folder.name})
+    try:
+        assert find_orphans() == () and folder.path.exists()
+    finally:
+        await end_group(process)
+    assert find_orphans() == () and not folder.path.exists()
+
+
 async def test_what_it_has_opened_for_a_person_is_not_taken_for_ours(tmp_path: Path) -> None:
     program = await start_group(["/bin/sleep", "600"], env={})
     own = known(program.pid)

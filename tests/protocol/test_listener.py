@@ -339,10 +339,12 @@ def _both(first: Callable[[], object] | None, second: Callable[[], object]) -> C
 
 async def test_a_refused_destination_is_told_and_the_program_is_reset() -> None:
     told = list[JumpdeckError]()
-    async with Listener(refuses, link=FakeLink(), on_failed=told.append) as listener:
+    link = FakeLink()
+    async with Listener(refuses, link=link, on_failed=told.append) as listener:
         async with connected(listener) as (reader, _):
             assert await end_of(reader) is None
         assert [error.code for error in told] == ["JD-SSH-REFUSED"]
+        assert link.reports == []  # the link is well: nothing is to be looked into, nothing tried again
 
 
 async def test_a_stream_that_fails_with_the_link_is_tried_once_more_when_it_is_back() -> None:

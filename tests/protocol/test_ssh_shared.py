@@ -68,7 +68,7 @@ async def test_a_refused_login_is_one_try_for_all_who_began_before_it(tmp_path: 
         await one(asyncio.get_running_loop().time())  # somebody who asks now is heard
         await server.logged("Connection closed by authenticating", times=2)
         server.authorize(ground.key)
-        async with ground.route(hop):
+        async with ground.route(hop), ground.route(hop, began=began):  # what refused has let somebody in since
             await server.logged_in(1)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -56,7 +55,9 @@ def test_az_with_its_extension_is_found_and_never_started(az: Az) -> None:
 def test_an_rpm_names_its_packages_in_pythonpath(az: Az) -> None:
     packages = az.home / "lib64" / "site-packages"
     (packages / "azure_cli-2.80.0.dist-info").mkdir(parents=True)
-    script = f'PYTHONPATH={packages} AZ_INSTALLER=RPM {sys.executable} -sm azure.cli "$@"\n'
+    others = az.home / "opt" / "lib" / "python3.12" / "site-packages"  # of the interpreter: not what az imports first
+    (others / "azure_cli-2.95.0.dist-info").mkdir(parents=True)
+    script = f'PYTHONPATH={packages} AZ_INSTALLER=RPM {az.home}/opt/bin/python3 -sm azure.cli "$@"\n'
     (az.bin / "az").write_text(f"#!/bin/sh\n{script}")
     assert find_az_with_extension().version == "2.80.0"
 

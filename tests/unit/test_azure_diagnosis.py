@@ -9,9 +9,10 @@ import pytest
 
 from app.azure import aks, bastions, machines
 from app.azure.fields import name_of, part_of
-from app.errors import JumpdeckError, Recovery
+from app.errors import JumpdeckError, Recovery, SignInError
 from app.profiles.model import BastionHop, HopSpec, InvokeHop, NetworkHop, SshHop
 from tests.arm_server import AKS, GROUP, ArmServer, arm_server, arm_to, refusal
+from tests.fakes import FakeIdentity
 
 BASTION = f"{GROUP}/providers/Microsoft.Network/bastionHosts/hub"
 VM = f"{GROUP}/providers/Microsoft.Compute/virtualMachines/jump"
@@ -186,6 +187,17 @@ async def test_a_machine_that_may_not_be_looked_at_is_tried(tmp_path: Path) -> N
         assert caught.value.code == "JD-ARM-NOT-FOUND"
         (found,) = await machines.running_machines(arm, (f"{VM}2", VM))
         assert found.id == VM
+
+
+async def test_a_sign_in_that_fails_is_told_and_no_further_target_is_asked_for(tmp_path: Path) -> None:
+    async with arm_server() as server:
+        identity = FakeIdentity()
+        identity.error = SignInError("sign in", code="JD-SIGN-IN-NEEDED")
+        server.on(f"{VM}/instanceView", view("running"))
+        async with arm_to(server, tmp_path, identity) as arm:
+            with pytest.raises(SignInError):
+                await machines.running_machines(arm, (f"{VM}2", VM))
+        assert server.seen == []
 
 
 def test_parts_of_an_id() -> None:

@@ -134,6 +134,7 @@ def test_what_is_no_frame_ends_the_stream_after_the_bytes_before_it(raw: bytes) 
 
 def test_an_empty_message_is_an_end_and_an_empty_fragment_is_not() -> None:
     assert fed(served(b""), []) == [(Op.EMPTY, b"")]
+    assert fed(served(b"x") + served(b"") + served(b"never"), []) == [(Op.BINARY, b"x"), (Op.EMPTY, b"")]
     assert fed(served(b"", final=False) + served(b"", Op.CONTINUATION), []) == [(Op.EMPTY, b"")]
     raw = served(b"", final=False) + served(b"x", Op.CONTINUATION, final=False) + served(b"", Op.CONTINUATION)
     assert fed(raw + served(b"y"), []) == [(Op.BINARY, b"xy")]
