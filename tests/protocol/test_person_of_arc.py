@@ -121,7 +121,7 @@ async def test_trust_shows_the_program_that_would_run(profiles: Path) -> None:
 async def test_the_download_is_offered_at_a_terminal_only_and_no_is_no() -> None:
     require_linux("a pseudo-terminal")
     done = await jumpdeck("trust", "bare")
-    assert done.code == 5 and "JD-ARC-PROGRAM" in done.err and "jumpdeck trust PROFILE" in done.err
+    assert done.code == 5 and "JD-ARC-PROGRAM" in done.err and "jumpdeck trust bare" in done.err
     shown = Terminal("trust", "bare")
     try:
         await shown.until(lambda seen: b"Download it? [y/N] " in seen)
