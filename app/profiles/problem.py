@@ -10,6 +10,10 @@ from app.files import shown
 from app.text import clean
 
 
+CORRECT_IT = "Correct it there, for instance with: jumpdeck profiles edit"
+"""The next step when the reason alone says what is right; the place stands in the line above."""
+
+
 class ProfileProblem(ProfileError):
     """A profile, or a file of profiles, that cannot be used as it is.
 
@@ -35,7 +39,7 @@ class ProfileProblem(ProfileError):
             place += f", [{clean(table)}]" if table else ""
         detail = ": ".join(part for part in (place, clean(field) if field else "", why) if part)
         title = f"The profile {clean(profile)} is not valid" if profile else "The profile file is not valid"
-        super().__init__(title, detail, hint, code=code)
+        super().__init__(title, detail, hint or (CORRECT_IT if file is not None else ""), code=code)
         self.why = why
         self.file = file
         self.table = table

@@ -143,6 +143,7 @@ def test_one_bad_profile_hides_no_other(desk: Desk) -> None:
     assert checked.out.splitlines() == [
         "The profile bad is not valid [JD-PROFILE-FIELD]",
         "  ~/config/profiles.toml, line 2, [profile.bad]: cluster: a table { … } is expected, not a number",
+        "  Correct it there, for instance with: jumpdeck profiles edit",
         "The profile good is not valid [JD-PROFILE-FILE]",
         "  ~/config/profiles.toml, [profile.good]: cluster.kubeconfig: /none does not exist",
         "  Correct the path, or put the file there.",

@@ -25,6 +25,7 @@ from app.profiles.model import (
     SignIn,
     SshHop,
 )
+from app.profiles.problem import CORRECT_IT
 from app.profiles.source import Source, parse_source
 from app.profiles.store import ProfileBook, assemble, load
 
@@ -199,7 +200,7 @@ def test_says_what_is_wrong_where_and_what_to_do(fields: str, detail: str, hint:
     assert error.title == "The profile p is not valid"
     assert error.detail.startswith("/conf/profiles.toml, line ")
     assert detail in error.detail
-    assert error.hint.startswith(hint) and bool(error.hint) == bool(hint)
+    assert error.hint.startswith(hint) if hint else error.hint == CORRECT_IT
     assert list(book.profiles) == ["good"]
     assert [getattr(problem, "profile", None) for problem in book.problems] == ["p"]
 
@@ -327,7 +328,7 @@ def test_unknown_tables_hide_nothing() -> None:
     assert list(book.profiles) == ["p"]
     assert [(problem.code, problem.hint) for problem in book.problems] == [
         ("JD-PROFILE-UNKNOWN-FIELD", "Did you mean profile?"),
-        ("JD-PROFILE-FIELD", ""),
+        ("JD-PROFILE-FIELD", CORRECT_IT),
     ]
 
 
