@@ -9,7 +9,6 @@ from app.errors import ProfileError
 from app.files import shown
 from app.text import clean
 
-
 CORRECT_IT = "Correct it there, for instance with: jumpdeck profiles edit"
 """The next step when the reason alone says what is right; the place stands in the line above."""
 
