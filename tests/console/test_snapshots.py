@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from app.asking import HostKeyQuestion, Prompt
 from app.cluster.who import Seen
@@ -56,6 +57,16 @@ async def with_log(stage: Stage, pilot: Pilot) -> None:
     view.log_pane.focus()
     await pilot.press("t")
     view.log_pane.search = "order"
+    await settle(pilot)
+
+
+async def ask(stage: Stage, pilot: Pilot, screen: HostKeyScreen | PromptsScreen) -> None:
+    """Show a question whose cursor stands still: on a busy machine the picture was taken in its dark half."""
+    await main_screen(stage, pilot)
+    await stage.app.push_screen(screen)
+    await settle(pilot)
+    for field in screen.query(Input):
+        field.cursor_blink = False
     await settle(pilot)
 
 
@@ -209,21 +220,14 @@ def test_unknown_host_key(snap_compare, size):
         notes=("Read it on the machine itself: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub",),
     )  # fmt: skip
 
-    async def play(pilot: Pilot) -> None:
-        await main_screen(stage, pilot)
-        await stage.app.push_screen(HostKeyScreen(question))
-        await settle(pilot)
-
-    assert snap_compare(stage.app, terminal_size=size, run_before=play)
+    assert snap_compare(
+        stage.app, terminal_size=size, run_before=lambda pilot: ask(stage, pilot, HostKeyScreen(question))
+    )
 
 
 def test_server_prompts(snap_compare):
     stage = stage_of()
     prompts = (Prompt("Password:"), Prompt("Code from your app:", echo=True))
 
-    async def play(pilot: Pilot) -> None:
-        await main_screen(stage, pilot)
-        await stage.app.push_screen(PromptsScreen("jump01", "Two factors", "Both are needed.", prompts))
-        await settle(pilot)
-
-    assert snap_compare(stage.app, terminal_size=(80, 24), run_before=play)
+    screen = PromptsScreen("jump01", "Two factors", "Both are needed.", prompts)
+    assert snap_compare(stage.app, terminal_size=(80, 24), run_before=lambda pilot: ask(stage, pilot, screen))
