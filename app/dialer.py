@@ -51,7 +51,8 @@ class Reachable(Protocol):
     async def reach(self, limit: float) -> None:
         """Return when it takes a connection within `limit` seconds. Raises the RouteError that names it; ends nothing.
 
-        Open streams may go on where this fails, so it says whom to blame, not that anything is lost.
+        It may raise too what is known of streams that led nowhere. Open streams may go on where this fails, so it says
+        whom to blame, not that anything is lost.
         """
         ...
 

@@ -89,6 +89,8 @@ class BastionDialer:
         self._since = time.time()
         self._at = self._tried = 0
         self._sessions = Sessions(tokens, way.bastion)
+        self._silence: tuple[int, JumpdeckError] | None = None
+        """The last stream that led nowhere, and the bytes that had come until then on all of them."""
         self._closed = False
         self._gone: asyncio.Future[JumpdeckError] = asyncio.get_running_loop().create_future()
 
@@ -234,6 +236,7 @@ class BastionDialer:
             failure: JumpdeckError | None = error
         except _Fruitless as fruitless:
             more = stream.tries < self._limits.tries and stream.may_move and not self._closed
+            self._silence = self._traffic.received, fruitless.error(stream.tries)
             failure = None if more else fruitless.error(stream.tries)
         if failure is None:
             self._owner.spawn(self._renew(stream, target), name="another session")
@@ -290,7 +293,10 @@ class BastionDialer:
             raise self._gone.result()
 
     async def reach(self, limit: float) -> None:
-        """Have the Bastion take a connection within `limit` seconds; no session is spent on it. Raises RouteError."""
+        """Have the Bastion take a connection within `limit` seconds; no session is spent on it. Raises RouteError.
+
+        It also raises when the Bastion does, and the last stream had no byte of its target, and none came since.
+        """
         try:
             async with asyncio.timeout(limit):
                 await self._http.warm(anew=True)
@@ -298,6 +304,8 @@ class BastionDialer:
             raise bastion_failures.silent(self._way.bastion, self._http.place.at, limit) from exc
         except JumpdeckError as error:
             raise bastion_failures.on_the_way(error, self._way.bastion) from error.__cause__
+        if self._silence is not None and self._silence[0] == self._traffic.received:
+            raise self._silence[1]
 
     async def aclose(self) -> None:
         """End every stream and delete every session, as far as the limit goes; also when the caller is cancelled."""

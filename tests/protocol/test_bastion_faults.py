@@ -125,6 +125,28 @@ async def test_a_client_that_speaks_first_is_told_when_no_session_works(
     await nothing_left(world)
 
 
+async def test_a_silent_target_is_named_to_who_looks_for_the_culprit(world: World, client: Client) -> None:
+    world.plane.faults.add("silent-101")
+    async with client.opened(limits=QUICK) as dialer:
+        await dialer.reach(WAIT)
+        transport, protocol = await keep(dialer)
+        transport.write(b"\x16\x03\x01hello")
+        async with asyncio.timeout(WAIT):
+            await protocol.ended
+        with pytest.raises(JumpdeckError) as caught:
+            await dialer.reach(WAIT)
+        assert caught.value.code == "JD-BASTION-NO-BYTE"
+        world.plane.faults.clear()
+    async with client.opened(limits=replace(QUICK, last_first_byte=WAIT)) as dialer:
+        world.plane.passing["silent-101"] = 2
+        transport, protocol = await keep(dialer)
+        transport.write(b"\x16\x03\x01hello")
+        assert await protocol.until(8) == b"\x16\x03\x01hello"
+        await dialer.reach(WAIT)
+        transport.close()
+    await nothing_left(world)
+
+
 async def test_what_may_have_been_acted_on_is_not_sent_twice(world: World, client: Client) -> None:
     world.plane.passing["silent-101"] = 1
     async with client.opened(limits=QUICK) as dialer:
