@@ -174,13 +174,13 @@ class Watch:
             self._at = max(self._at, newest)
             await self._write(response, [line for change in changes if (line := self._frames.change(change))])
             now = loop.time()
-            if now >= end or subscription.ended:
-                return
-            if now >= bookmark:
+            if now >= bookmark:  # also when a busy machine comes to it after the end only
                 if self._options.bookmarks:
                     await response.write(self._frames.bookmark(self._at))
                 following = min(now + self._interval, last_bookmark)
                 bookmark = following if following > now else end + 1
+            if now >= end or subscription.ended:
+                return
             await subscription.wait(max(min(bookmark, end) - now, 0.0))
 
 
