@@ -23,6 +23,7 @@ from app.arc.program import NEWEST, Program, find_program, this_platform
 from app.arc.unpacking import unpack
 from app.asking import ConsentQuestion
 from app.errors import Recovery, RouteError
+from tests.audit_lines import records
 from tests.fakes import Consenting
 from tests.tls_servers import Pair, api_server, authority, unused_port
 from tests.web_proxy import web_proxy
@@ -146,12 +147,11 @@ async def test_on_yes_it_is_fetched_from_where_the_question_says_and_put_on_reco
     (question,) = person.asked
     assert isinstance(question, ConsentQuestion) and not question.default and question.yes == "download it"
     assert f"{url.removeprefix('https://')}/{REPOSITORY}" in " ".join(question.lines)
-    (day,) = audit.audit_dir().glob("*.jsonl")
-    (told,) = map(json.loads, day.read_text().splitlines())
+    (told,) = records()
     facts = told["facts"]
     assert told["event"] == "arc-program.downloaded" and facts["sha256"] == hashlib.sha256(PROGRAM).hexdigest()
     assert (facts["program"], facts["version"], facts["registry"]) == (str(program.path), NEWEST, url)
-    assert audit.verify(day) == []
+    assert audit.verify(audit.audit_dir()) == []
 
 
 @pytest.mark.parametrize("ranges", [True, False])

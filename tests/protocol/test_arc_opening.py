@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import pytest
 
-from app import audit
 from app.arc.az import AzTunnel
 from app.arc.opening import Opened, Opening
 from app.arc.processes import MARK
@@ -25,6 +24,7 @@ from app.process_group import end_group, start_group
 from app.profiles.model import ArcCluster, Profile
 from app.routes.arc import ArcConnection
 from app.secrets.secret import Secret
+from tests.audit_lines import records
 from tests.az_proxy import ARC, TENANT, Az
 from tests.fakes import Consenting, FakeAsker
 from tests.peers import require_linux
@@ -134,5 +134,4 @@ async def test_who_can_be_asked_decides_about_programs_of_earlier_runs_once(
             await end_group(second)
     finally:
         await end_group(left)
-    (day,) = audit.audit_dir().glob("*.jsonl")
-    assert '"arc-program.orphan-ended"' in day.read_text()
+    assert "arc-program.orphan-ended" in [record["event"] for record in records()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import json
 import os
 import signal
 from pathlib import Path
@@ -18,6 +17,7 @@ from app.routes.direct import DirectDialer
 from app.routes.proxy import ProxyDial
 from app.routes.ssh import SshLimits, endpoint
 from app.rows import StepState
+from tests.audit_lines import records
 from tests.fakes import FakeAsker
 from tests.hops import WAIT, Ground, keep
 from tests.sshd import USER, fingerprint, make_key, public_key, sshd
@@ -86,9 +86,7 @@ async def test_three_servers_in_a_chain_with_a_key_type_each_and_no_listening_so
 def recorded_logins() -> list[dict[str, str]]:
     """The facts of every login that the audit record has."""
     assert audit.flush(WAIT)
-    (day,) = audit.audit_dir().glob("*.jsonl")
-    records = [json.loads(line) for line in day.read_text().splitlines()]
-    return [record["facts"] for record in records if record["event"] == "ssh.login"]
+    return [record["facts"] for record in records() if record["event"] == "ssh.login"]
 
 
 async def test_an_unknown_key_is_asked_about_and_trusted_once(tmp_path: Path) -> None:

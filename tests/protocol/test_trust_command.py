@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from app import audit
+from tests.audit_lines import records
 from tests.running import Done, jumpdeck
 from tests.sshd import USER, Sshd, fingerprint, make_key, public_key, sshd
 from tests.terminal import Terminal
@@ -46,10 +46,7 @@ class Place:
         return await jumpdeck(*words, **self.environment)
 
     def records(self) -> list[dict[str, object]]:
-        found = []
-        for file in sorted((self.state / "audit").glob("*.jsonl")):
-            found += [json.loads(line) for line in file.read_text().splitlines()]
-        return found
+        return records(self.state / "audit")
 
 
 @asynccontextmanager

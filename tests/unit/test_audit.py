@@ -17,6 +17,7 @@ from app.errors import RouteError
 from app.files import lock
 from app.rows import SessionPhase
 from app.sessions.states import StateBoard
+from tests.audit_lines import records
 
 EVENTS = 40
 WAIT = 60.0
@@ -29,12 +30,12 @@ def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def day() -> Path:
-    (file,) = audit.audit_dir().glob("*.jsonl")
-    return file
+    """The newest file."""
+    return max(audit.audit_dir().glob("*.jsonl"))
 
 
 def entries() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in day().read_text().splitlines()]
+    return records()
 
 
 def test_a_record_says_who_where_when_and_what() -> None:

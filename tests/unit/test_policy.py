@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import sys
@@ -18,6 +17,7 @@ from app.rows import SessionPhase
 from app.sessions.asking import Desk
 from app.sessions.route import RouteGround
 from app.sessions.session import Session
+from tests.audit_lines import records
 from tests.peers import require_root
 
 AKS = AksCluster("/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerService/managedClusters/c")
@@ -69,8 +69,7 @@ def test_what_is_named_is_forbidden_and_nothing_else(tmp_path: Path, name: str) 
     assert {each: code_of(each, file) for each in FORBIDDABLE} == {
         each: "JD-POLICY-FORBIDDEN" if each == name else "" for each in FORBIDDABLE
     }
-    (audit,) = (tmp_path / "state" / "audit").glob("*.jsonl")
-    record = json.loads(audit.read_text())
+    (record,) = records(tmp_path / "state" / "audit")
     assert (record["event"], record["facts"]["what"], record["facts"]["profile"]) == ("policy.forbidden", name, "prod")
 
 
