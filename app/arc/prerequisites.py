@@ -105,13 +105,18 @@ SUFFIXES = {
 
 
 def suffixes_of(cloud: CloudEndpoints, plane: DataPlane | None) -> Suffixes:
-    """The suffixes of a cloud; one of our own is like public but for what its ARM names."""
+    """The suffixes of a cloud; one of our own is like public but for what its ARM names, or its table in the file."""
     found = SUFFIXES.get(cloud.name)
     if found is not None:
         return found
     if plane is None:
-        return SUFFIXES["public"]
-    return Suffixes(plane.relay_suffix, _authority(plane.notification) if plane.notification else "")
+        found = SUFFIXES["public"]
+    else:
+        found = Suffixes(plane.relay_suffix, _authority(plane.notification) if plane.notification else "")
+    own = dict(cloud.suffixes)
+    return Suffixes(
+        own.get("relay", found.relay), own.get("guest-notification", found.notification), found.sign_in
+    )
 
 
 def fixed_endpoints(cloud: CloudEndpoints, suffixes: Suffixes, region: str, download: bool) -> tuple[Endpoint, ...]:

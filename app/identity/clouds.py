@@ -26,6 +26,8 @@ class CloudEndpoints(Record):
     """Of Entra SSH certificates; None: this cloud has none."""
     ca_file: Path | None = None
     """A CA for sign-in and ARM in place of the system's trust store (TLS inspection, the lab)."""
+    suffixes: tuple[tuple[str, str], ...] = ()
+    """What a table of one's own says of its services' domains: `relay`, `guest-notification`; without a dot before."""
 
 
 PUBLIC = CloudEndpoints(
@@ -55,6 +57,7 @@ def endpoints(cloud: Cloud) -> CloudEndpoints:
         cloud.name, authority if "://" in authority else f"https://{authority}", manager,
         cloud.arm_scope or (f"{manager}//.default" if custom else base.arm_scope), cloud.aks_scope or base.aks_scope,
         cloud.ssh_scope or (None if custom else base.ssh_scope), cloud.ca_file,
+        tuple((service, suffix.removeprefix(".")) for service, suffix in cloud.suffixes),
     )  # fmt: skip
 
 

@@ -68,6 +68,9 @@ def test_a_cloud_of_ones_own_is_as_its_arm_says() -> None:
     own = CloudEndpoints("local", "https://in.local", "https://arm.local:4443", "x")
     assert suffixes_of(own, None) == SUFFIXES["public"]
     plane = DataPlane("relay.local", "https://in.local", "https://arm.local", "https://gns.local:444/x")
+    named = replace(own, suffixes=(("relay", "relay.stack.example"), ("guest-notification", "guest.stack.example")))
+    for found in (suffixes_of(named, None), suffixes_of(named, plane)):
+        assert (found.relay, found.notification) == ("relay.stack.example", "guest.stack.example")
     suffixes = suffixes_of(own, plane)
     assert relay_endpoint(suffixes, "ns").at == "ns.relay.local:443"
     assert [one.at for one in fixed_endpoints(own, suffixes, "", False)] == [
