@@ -114,6 +114,8 @@ def read_sign_in(fields: Fields, name: str = "") -> SignIn | None:
                 fields.complain(needed, "a service principal needs it", f'Add {needed} = "…".')
     if kind in ("managed-identity", "service-principal", "environment") and found.account:
         fields.complain("account", f"{kind} signs in no person", "Leave account out.")
+    if kind in ("azure-cli", "environment") and found.client_id:
+        fields.complain("client-id", f"{kind} brings an application of its own", "Leave client-id out.")
     fields.finish()
     return found if kind else None
 

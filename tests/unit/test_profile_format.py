@@ -184,6 +184,7 @@ GOLDEN = [
     (CLUSTER + 'cloud = "chinna"', "cloud: there is no [cloud.chinna]", "Did you mean china?"),
     (CLUSTER + 'sign-in = "azure-cly"', "sign-in: there is no [sign-in.azure-cly]", "Did you mean azure-cli?"),
     (CLUSTER + 'sign-in = { kind = "service-principal" }', "sign-in.tenant: a service principal needs it", 'Add tenant = "…".'),
+    (CLUSTER + 'sign-in = { kind = "azure-cli", client-id = "00000000-0000-0000-0000-000000000000" }', "sign-in.client-id: azure-cli brings an application of its own", "Leave client-id out."),
     (CLUSTER + 'title = ""', "title: it is empty", "Give it a value, or leave it out."),
     (CLUSTER + 'title = "' + "x" * 600 + '"', "title: it has more than 512 characters", ""),
     (CLUSTER + "title = 1979-05-27", "title: a text in quotes is expected, not a date or time", ""),
