@@ -19,6 +19,8 @@ from app.profiles.model import (
 from app.records import replace
 
 HOP_KINDS = ("network", "ssh", "bastion", "proxy", "command-invoke")
+ADDRESS_PORTS = (22, 3389)
+"""To bare addresses the published client lets these two through; nobody has shown that the service takes others."""
 MAX_JIT_HOURS = 24
 """The longest request that Azure's just-in-time policies take."""
 
@@ -83,6 +85,8 @@ def _read_bastion(fields: Fields) -> HopSpec | None:
     if len({patterns.is_ipv4(value) for value in target}) > 1:
         fields.complain("target", "ids and addresses stand side by side", "Name all of them by their ids.")
     port = fields.number("port", 1, 65535, whole=True)
+    if port and port not in ADDRESS_PORTS and any(map(patterns.is_ipv4, target)):
+        fields.complain("port", "a Bastion lets 22 and 3389 through to a bare address", "Write the VM's id as target.")
     jit = _read_jit(fields)
     if jit and "target" not in fields.values:
         fields.complain("jit", "just-in-time access opens a port of a VM, and there is no target", "Add target.")

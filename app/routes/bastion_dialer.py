@@ -10,6 +10,7 @@ from typing import Any
 
 from app.dialer import Dialer, ProtocolFactory
 from app.errors import JumpdeckError
+from app.profiles.hops import ADDRESS_PORTS
 from app.records import Record
 from app.routes import bastion_failures
 from app.routes.bastion_failures import Where
@@ -27,8 +28,6 @@ from app.tasks import Backoff, TaskOwner, spawn, to_its_end
 
 WAIT_MAX = 10.0
 """Seconds that a stream waits on the Bastion's word (Retry-After) before its next try; more is an error."""
-ADDRESS_PORTS = (22, 3389)
-"""To bare addresses the published client lets these two through; nobody has shown that the service takes others."""
 
 _log = logging.getLogger(__name__)
 

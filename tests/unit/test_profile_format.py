@@ -170,6 +170,7 @@ GOLDEN = [
     (CLUSTER + 'via = [{ proxy = "proxy:3128" }]', "via.proxy: a URL that begins with http:// or https:// is expected", ""),
     (CLUSTER + f'via = [{{ bastion = "{HUB}" }}]', "via: a Bastion without target goes straight to an AKS cluster", "Add target, or make it the last hop."),
     (CLUSTER + f'via = [{{ bastion = "{HUB}", target = ["{JUMP}", "10.0.0.4"] }}, {{ ssh = "jump" }}]', "via[0].target: ids and addresses stand side by side", "Name all of them by their ids."),
+    (CLUSTER + f'via = [{{ bastion = "{HUB}", target = "10.0.0.4", port = 443 }}, {{ ssh = "jump" }}]', "via[0].port: a Bastion lets 22 and 3389 through to a bare address", "Write the VM's id"),
     (CLUSTER + f'via = [{{ bastion = "{HUB}", target = "10.0.0.4", jit = {{ hours = 1 }} }}, {{ ssh = "jump" }}]', "via[0].jit: just-in-time access needs the VM's id, not its address", "Write the id"),
     (CLUSTER + f'via = [{{ bastion = "{HUB}", target = "{JUMP}" }}]', "via: a Bastion with a target is followed by an SSH hop on that VM", "Add { ssh"),
     (CLUSTER + "via = [{ command-invoke = true }]", "via: command-invoke needs an AKS cluster", "Write cluster = { aks"),
