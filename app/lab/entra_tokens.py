@@ -166,6 +166,11 @@ def _stamp(seconds: float) -> str:
     return time.strftime("%m/%d/%Y %I:%M:%S %p", time.gmtime(seconds))
 
 
+def _overage_refused(claims: Mapping[str, Any]) -> bool:
+    """Whether the groups are missing where the cluster needs them: Azure Arc's agent does not ask Graph, AKS does."""
+    return "_claim_names" in claims and claims.get("aud") == ARC_SERVER_APP
+
+
 class EntraUsers(Users):
     """The users of the API server: those with a fixed token, and whoever brings a token of the lab's Entra."""
 
@@ -178,11 +183,11 @@ class EntraUsers(Users):
         if (known := self.tokens.get(token)) is not None:
             return known
         claims = self._claims(token)
-        return None if not claims or "_claim_names" in claims else str(claims.get("upn") or claims["oid"])
+        return None if not claims or _overage_refused(claims) else str(claims.get("upn") or claims["oid"])
 
     def why_not(self, token: str) -> str:
         """As `Users.why_not`; that somebody in too many groups is refused, as Azure Arc words it."""
-        return OVERAGE if "_claim_names" in self._claims(token) else super().why_not(token)
+        return OVERAGE if _overage_refused(self._claims(token)) else super().why_not(token)
 
     def _claims(self, token: str) -> dict[str, Any]:
         """Those of a good token; of any other none."""
