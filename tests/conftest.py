@@ -40,8 +40,11 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         if name in _FOREIGN or name.startswith(_FOREIGN_KINDS):
             monkeypatch.delenv(name)
     home = tmp_path / "home"
-    home.mkdir(mode=0o700)
+    running = tmp_path / "run"  # else "the newest lab" is that of another worker's test
+    for folder in (home, running):
+        folder.mkdir(mode=0o700)
     monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(running))
     monkeypatch.setenv("JUMPDECK_CONFIG_DIR", str(tmp_path / "config"))
     monkeypatch.setenv("JUMPDECK_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")  # never the person's own store

@@ -36,12 +36,6 @@ ROOT = Path(__file__).parents[2]
 START = 1_795_327_000.0
 
 
-@pytest.fixture(autouse=True)
-def own_runtime_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
-    (tmp_path / "run").mkdir(mode=0o700)
-
-
 def living(seed: int = 1) -> tuple[Store, Cluster]:
     store = Store(clock=lambda: START, rng=random.Random(seed))
     cluster = Cluster(store, seed=seed)
