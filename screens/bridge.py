@@ -193,6 +193,7 @@ class Feed:
         except JumpdeckError as error:
             ring.append(LogBatch(source, mark=LogMark(MarkKind.NOTE, " ".join(error.lines()), time.time())))
             self._tell(LogFailed(self.name, error))
+        ring.ended = True
 
     def describe(self, pod: PodRow) -> asyncio.Task[None]:
         """Ask for a description; it arrives as a fact. Cancel the task, which this feed ends, when it is not wanted."""

@@ -120,10 +120,11 @@ class LogPane(RingView):
         return 0 if self.following else max(0, self.end - self._held_from)
 
     def status(self) -> str:
-        """How it stands: following, cut off or held, with what was missed and what was dropped."""
-        at_end = "as fetched" if self.fetched else "link lost" if self.cut_off else "following"
+        """How it stands: following, ended, cut off or held, with what was missed and what was dropped."""
+        over = "as fetched" if self.fetched else "ended" if self.ring is not None and self.ring.ended else ""
+        at_end = over or ("link lost" if self.cut_off else "following")
         words = [at_end if self.following else f"held, +{self.unseen:,} lines"]
-        if self.cut_off and not self.following and not self.fetched:
+        if self.cut_off and not self.following and not over:
             words.append("link lost")
         if self.following and self._rate:
             words.append(f"{self._rate:,} lines/s")

@@ -77,6 +77,8 @@ class LogRing:
         """Lines that came."""
         self.dropped = 0
         """Lines that were forgotten to stay within the limits."""
+        self.ended = False
+        """Whether no more will come: the container's last run is over, or the log cannot be had."""
         self.cut_bytes = 0
         """Bytes that were left out of overlong lines before they came here."""
         self.end = 0

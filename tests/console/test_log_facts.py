@@ -99,6 +99,20 @@ async def test_a_log_whose_link_is_lost_is_not_called_followed():
         assert "following" in pane.status() and "link lost" not in pane.status()
 
 
+async def test_a_log_that_is_over_is_not_called_followed():
+    stage = Stage()
+    async with running(stage, pod("web")) as pilot:
+        pane, _ = await opened(stage, pilot)
+        feed(stage, pane, lines("one", "two"))
+        assert "following" in pane.status()
+        stage.reader("prod-weu").logs[0].batches.put_nowait(None)
+        await settle(pilot)
+        assert pane.status().startswith("ended")
+        stage.session("prod-weu").move(SessionPhase.RETRYING, retry_at=NOW + 4, tries=1, error=link_error())
+        await settle(pilot)
+        assert "link lost" not in pane.status(), "there is nothing to come that could be missed"
+
+
 async def test_search_goes_to_the_next_match_and_hides_nothing():
     stage = Stage()
     async with running(stage, pod("web")) as pilot:
