@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 from app.errors import UsageError
+from app.profiles import patterns
 from app.text import clean
 
 
@@ -40,14 +42,27 @@ _BY_NAME = {name: command.name for command in COMMANDS for name in (command.name
 
 
 def parse_command(line: str, profiles: tuple[str, ...] = ()) -> tuple[str, str]:
-    """The command's own name and its argument. A profile's name alone opens it. Raises UsageError with near names."""
+    """The command's own name and its argument. A profile's name alone opens it.
+
+    Raises UsageError: with near names, or where the argument cannot be what the command takes.
+    """
     name, _, argument = line.strip().lstrip(":").strip().partition(" ")
     if not name:
         return "", ""
     if name in _BY_NAME:
-        return _BY_NAME[name], argument.strip()
+        return _checked(_BY_NAME[name], argument.strip())
     if name in profiles:
         return "profile", name
     near = get_close_matches(name, [*_BY_NAME, *profiles], n=3)
     hint = f"Did you mean {', '.join(near)}?" if near else "? lists all commands."
     raise UsageError(f"No command is called {clean(name)[:40]}", "", hint, code="JD-CONSOLE-COMMAND")
+
+
+def _checked(name: str, argument: str) -> tuple[str, str]:
+    said = clean(argument)[:40]
+    if name in ("ns", "pods") and argument not in ("", "all", "*") and not re.fullmatch(patterns.NAMESPACE, argument):
+        raise UsageError(f"No namespace can be called {said}", "", ":ns NAME, or :ns all.", code="JD-CONSOLE-ARGUMENT")
+    if name == "theme" and argument not in ("dark", "light"):
+        title = f"No theme is called {said}" if said else "Which theme?"
+        raise UsageError(title, "", ":theme dark, or :theme light.", code="JD-CONSOLE-ARGUMENT")
+    return name, argument

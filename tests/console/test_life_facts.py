@@ -6,7 +6,7 @@ import pytest
 from textual._xterm_parser import XTermParser
 from textual.events import Key
 
-from app.errors import ProfileError
+from app.errors import ProfileError, UsageError
 from app.profiles.model import Profile, ServerCluster
 from app.rows import SessionPhase, Step, StepState
 from screens.commands import parse_command
@@ -200,6 +200,12 @@ async def test_actions_of_the_framework_are_refused(action, tmp_path, monkeypatc
 def test_commands_and_near_names():
     assert parse_command("ctx prod", ()) == ("profile", "prod")
     assert parse_command("pods shop", ()) == ("pods", "shop")
+    assert parse_command("ns all", ()) == ("ns", "all")
+    assert parse_command("theme light", ()) == ("theme", "light")
+    for line in ("ns Bad_Name!", "pods a,b", "theme", "theme blue"):
+        with pytest.raises(UsageError) as refused:
+            parse_command(line)
+        assert refused.value.code == "JD-CONSOLE-ARGUMENT" and refused.value.hint
     assert parse_command("prod-weu", ("prod-weu",)) == ("profile", "prod-weu")
     with pytest.raises(Exception, match="podz") as caught:
         parse_command("podz")
