@@ -97,9 +97,15 @@ class _Writer:
                 _not_written(event, "too many are waiting")
                 return
             self._waiting.append((folder, event, facts))
-            if not self._runs:
-                self._runs = True
+            if self._runs:
+                return
+            self._runs = True
+            try:
                 threading.Thread(target=self._write, name="audit", daemon=True).start()
+            except RuntimeError as exc:  # too many threads; the next record tries again
+                self._runs = False
+                self._waiting.clear()
+                _not_written(event, exc)
 
     def _write(self) -> None:
         while True:

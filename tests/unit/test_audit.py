@@ -18,6 +18,7 @@ from app.files import lock
 from app.rows import SessionPhase
 from app.sessions.states import StateBoard
 from tests.audit_lines import records
+from tests.peers import require_linux
 
 EVENTS = 40
 WAIT = 60.0
@@ -100,6 +101,17 @@ def test_the_end_of_the_process_waits_for_records() -> None:
     code = f"from app import audit\nfor n in range({EVENTS}): audit.record_soon('event', n=n)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
     assert len(entries()) == EVENTS
+
+
+def test_a_record_for_which_there_is_no_thread_is_told_to_the_log_and_the_next_is_written() -> None:
+    require_linux("elsewhere a thread's stack has a limit of its own")
+    code = (
+        "import logging, threading\nfrom app import audit\nlogging.basicConfig()\nthreading.stack_size(1 << 50)\n"
+        "audit.record_soon('one')\nthreading.stack_size(0)\naudit.record_soon('two')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True, text=True)
+    assert "could not be written: one" in done.stderr
+    assert [entry["event"] for entry in entries()] == ["two"]
 
 
 def test_more_records_than_may_wait_are_told_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
