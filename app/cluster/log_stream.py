@@ -145,6 +145,7 @@ class InstanceReader:
         self._from_start = anew or request.from_start
         self._cursor = LogCursor(from_start=self._from_start)
         self._opened_at: float | None = None
+        self._stands_since: float | None = None
         self._doubtful = False
         self.link_check = LINK_CHECK
         self.same: Callable[[], Awaitable[bool]] = _always
@@ -165,10 +166,9 @@ class InstanceReader:
 
     async def follow(self) -> None:
         """One stream to its end, clean or not; returns when the pod is to be looked at. Raises what is final."""
-        began = time.monotonic()
+        self._stands_since = None
         try:
             await self._link.wait_up()
-            began = time.monotonic()
             await self._stream(follow=True, previous=False)
         except OtherInstanceError:
             return
@@ -178,9 +178,13 @@ class InstanceReader:
             await self._patience.after_end(0.0)  # the pod is gone, or only its node: the pod tells
             return
         except JumpdeckError as error:
-            await self._patience.after(error, time.monotonic() - began)
+            await self._patience.after(error, self._lasted())
             return
-        await self._patience.after_end(time.monotonic() - began)
+        await self._patience.after_end(self._lasted())
+
+    def _lasted(self) -> float:
+        """Seconds that the stream stood; an answer that was long in coming, and none, is no time of it."""
+        return 0.0 if self._stands_since is None else time.monotonic() - self._stands_since
 
     async def rest(self, *, previous: bool) -> bool:
         """What an instance that has ended wrote after the last line seen. False: its log is not there."""
@@ -197,6 +201,7 @@ class InstanceReader:
         assembler = LineAssembler(self._request.max_line)
         self._doubtful = self._opened_at is not None and not previous
         async with self._api.stream(self._path, self._query(follow=follow, previous=previous)) as response:
+            self._stands_since = time.monotonic()
             if self._opened_at is None:
                 self._opened_at = _server_time(response)
             async for block, cut in self._blocks(response, assembler):

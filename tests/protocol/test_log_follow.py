@@ -53,6 +53,16 @@ async def test_a_cut_after_a_long_time_is_the_first_again(settled: float, tries:
         assert reading.backoff.tries == tries
 
 
+async def test_a_refusal_that_was_long_in_coming_is_no_time_of_a_stream() -> None:
+    body = status(504, "Timeout", "the server was unable to return a response in the time allotted")
+    async with World() as world:
+        world.refuse = [(504, body)] * 4
+        world.write((1, "a"))
+        async with Following(world, settled=1e-6) as reading:
+            await reading.shown.lines(1)
+            assert reading.backoff.tries == 4, "an overloaded server has more and more rest"
+
+
 async def test_cut_at_every_byte_loses_and_doubles_nothing() -> None:
     source = [(10.0, "a"), (10.0, "a"), (10.5, "bb"), (11.0, "")]
     written = b"".join(stamped(at, text) for at, text in source)
