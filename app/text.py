@@ -60,8 +60,8 @@ def clean_block(value: str | bytes) -> str:
     return _HARMFUL.sub(_visible, _decode(value).replace("\r\n", "\n"))
 
 
-_SIGNED_TOKEN = re.compile(r"\beyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*)*")
-"""A JWT, whole or its beginning: `eyJ` is how base64 of a JSON object begins."""
+_SIGNED_TOKEN = re.compile(r"(?<![A-Za-z])eyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*)*")
+"""A JWT, whole or its beginning: `eyJ` is how base64 of a JSON object begins. `%20`, or `_`, may stand before."""
 
 
 def prose(value: str | bytes, limit: int = MAX_PROSE) -> str:

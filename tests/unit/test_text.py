@@ -82,6 +82,7 @@ def test_prose_hides_a_signed_token_that_a_server_repeats() -> None:
     assert text.prose(f"token {token} is bad") == "token *** is bad"
     assert text.prose(f"<b>{token}</b>".encode()) == "<b>***</b>"
     assert text.prose(f"Bearer {'eyJ' + 'x' * 9000}", limit=20) == "Bearer ***"
+    assert text.prose(f"auth=Bearer%20{token}") == "auth=Bearer%20***"
     assert text.prose("honeyJar of keyJoin") == "honeyJar of keyJoin"
 
 
