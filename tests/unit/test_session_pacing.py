@@ -48,6 +48,17 @@ def test_what_was_lost_just_now_is_tried_quickly() -> None:
     assert max(waits) > RETURN_CAP * 0.99
 
 
+def test_a_server_that_is_back_is_found_within_five_seconds() -> None:
+    login = 2.0  # through several hops
+    for away in range(1, int(RETURN_PERIOD)):
+        turned = Turned()
+        turned.up_for(SETTLED + 1)
+        back = turned.now + away
+        while turned.now < back:
+            turned.now += turned.fail()
+        assert turned.now + login - back <= 5.0, away
+
+
 def test_after_the_return_period_it_is_patient() -> None:
     turned = Turned()
     turned.up_for(1.0)
