@@ -294,7 +294,7 @@ class BastionDialer:
     async def reach(self, limit: float) -> None:
         """Have the Bastion take a connection within `limit` seconds; no session is spent on it. Raises RouteError.
 
-        It also raises when the Bastion does, and the last stream had no byte of its target, and none came since.
+        Where the Bastion does, it raises too when the last stream had no byte of its target and none came since.
         """
         try:
             async with asyncio.timeout(limit):
