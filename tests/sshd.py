@@ -149,17 +149,19 @@ class Sshd:
         self._listens.set()
 
     def sessions(self) -> list[int]:
-        """Process ids of the connections that it serves now (the processes that sshd made)."""
+        """Ids of the processes that serve connections now: one for each, or, where we are not root, two."""
         assert self._process is not None
-        found = []
+        children: dict[int, list[int]] = {}
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
-                try:
-                    fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                except OSError:
-                    continue
-                if int(fields[1]) == self._process.pid:
-                    found.append(int(entry.name))
+                with suppress(OSError):  # it has just ended
+                    parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                    children.setdefault(parent, []).append(int(entry.name))
+        found, asked = [], [self._process.pid]
+        while asked:
+            below = children.get(asked.pop(), [])
+            found += below
+            asked += below
         return found
 
     def signal_sessions(self, number: signal.Signals) -> None:
