@@ -55,8 +55,8 @@ class LogPane(RingView):
     """Whose log it is; cleaned text."""
     fetched = var(False)
     """Whether it was fetched once and grows no more."""
-    cut_off = var(False)
-    """Whether the link is lost over which it comes."""
+    cut_off = var("")
+    """Why nothing may come for now, in words; empty: all is well."""
 
     def __init__(self, *, id: str | None = None, follow: bool = True) -> None:  # noqa: A002 (Textual's name)
         super().__init__(id=id, follow=follow)
@@ -122,10 +122,10 @@ class LogPane(RingView):
     def status(self) -> str:
         """How it stands: following, ended, cut off or held, with what was missed and what was dropped."""
         over = "as fetched" if self.fetched else "ended" if self.ring is not None and self.ring.ended else ""
-        at_end = over or ("link lost" if self.cut_off else "following")
+        at_end = over or self.cut_off or "following"
         words = [at_end if self.following else f"held, +{self.unseen:,} lines"]
         if self.cut_off and not self.following and not over:
-            words.append("link lost")
+            words.append(self.cut_off)
         if self.following and self._rate:
             words.append(f"{self._rate:,} lines/s")
         if self.ring is not None and self.ring.dropped:

@@ -30,6 +30,8 @@ FETCHED = "command invoke"
 """The hop whose readers fetch when asked and never by themselves, as the route line names it."""
 _HOLDING = (SessionPhase.UP, SessionPhase.DEGRADED)
 _STUCK = (SessionPhase.FAILED, SessionPhase.NEEDS_TRUST, SessionPhase.NEEDS_SECRET, SessionPhase.NEEDS_SIGN_IN)
+_CUT_OFF = {SessionPhase.NEEDS_SIGN_IN: "waits for a sign-in"}
+"""What a log waits for where its link need not be lost: streams that are open outlive the sign-in."""
 
 
 class SessionView(Vertical):
@@ -145,7 +147,7 @@ class SessionView(Vertical):
             return
         seen = bool(self.snapshot.rows) or self.snapshot.staleness in (Staleness.LIVE, Staleness.SNAPSHOT)
         up = self.state is not None and self.state.phase in _HOLDING
-        self.log_pane.cut_off = self.state is not None and not up
+        self.log_pane.cut_off = "" if self.state is None or up else _CUT_OFF.get(self.state.phase, "link lost")
         showing = seen or (up and self.snapshot.error is None)
         if showing and not self.has_class("-pods"):
             focused = self.query_one(Steps).has_focus

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.errors import Recovery, SignInError
 from app.rows import ContainerKind, LogBatch, LogMark, LogSource, MarkKind, SessionPhase
 from screens.dialogs import ChoiceScreen
 from tests.console.conftest import running, settle, shown
@@ -97,6 +98,21 @@ async def test_a_log_whose_link_is_lost_is_not_called_followed():
         stage.session("prod-weu").move(SessionPhase.UP, error=None)
         await settle(pilot)
         assert "following" in pane.status() and "link lost" not in pane.status()
+
+
+async def test_a_log_that_outlives_its_sign_in_is_not_called_lost():
+    stage = Stage()
+    async with running(stage, pod("web")) as pilot:
+        pane, _ = await opened(stage, pilot)
+        feed(stage, pane, lines("one"))
+        ended = SignInError("The sign-in has ended", code="JD-TEST", layer="sign-in", recovery=Recovery.NEEDS_PERSON)
+        stage.session("prod-weu").move(SessionPhase.NEEDS_SIGN_IN, error=ended)
+        await settle(pilot)
+        feed(stage, pane, lines("two"))
+        assert pane.status().startswith("waits for a sign-in") and "link lost" not in pane.status()
+        stage.session("prod-weu").move(SessionPhase.UP, error=None)
+        await settle(pilot)
+        assert "following" in pane.status()
 
 
 async def test_a_log_that_is_over_is_not_called_followed():
