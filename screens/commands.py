@@ -61,8 +61,9 @@ def parse_command(line: str, profiles: tuple[str, ...] = ()) -> tuple[str, str]:
 def _checked(name: str, argument: str) -> tuple[str, str]:
     said = clean(argument)[:40]
     if name in ("ns", "pods") and argument not in ("", "all", "*") and not re.fullmatch(patterns.NAMESPACE, argument):
-        raise UsageError(f"No namespace can be called {said}", "", ":ns NAME, or :ns all.", code="JD-CONSOLE-ARGUMENT")
+        raise UsageError(f"No namespace can be called {said}", "a name has small letters, digits and -",
+                         ":ns NAME, or :ns all.", code="JD-CONSOLE-ARGUMENT")  # fmt: skip
     if name == "theme" and argument not in ("dark", "light"):
         title = f"No theme is called {said}" if said else "Which theme?"
-        raise UsageError(title, "", ":theme dark, or :theme light.", code="JD-CONSOLE-ARGUMENT")
+        raise UsageError(title, "there are two", ":theme dark, or :theme light.", code="JD-CONSOLE-ARGUMENT")
     return name, argument

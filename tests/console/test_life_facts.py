@@ -205,7 +205,7 @@ def test_commands_and_near_names():
     for line in ("ns Bad_Name!", "pods a,b", "theme", "theme blue"):
         with pytest.raises(UsageError) as refused:
             parse_command(line)
-        assert refused.value.code == "JD-CONSOLE-ARGUMENT" and refused.value.hint
+        assert refused.value.code == "JD-CONSOLE-ARGUMENT" and refused.value.detail and refused.value.hint
     assert parse_command("prod-weu", ("prod-weu",)) == ("profile", "prod-weu")
     with pytest.raises(Exception, match="podz") as caught:
         parse_command("podz")
