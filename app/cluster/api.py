@@ -181,7 +181,10 @@ class ApiClient:
         what = _what(method, path)
         credentials = self.access.credentials
 
+        sent = headers
+
         async def ask() -> Answer:
+            nonlocal sent
             sent = {**headers, **await credentials.headers()}
             return await self._unary.request(method, path, params, sent, body, limit, at_once=at_once)
 
@@ -193,7 +196,8 @@ class ApiClient:
         _log.debug("%s: %d, %d bytes", what, answer.head.status, len(answer.body))
         if answer.head.status not in (200, 201):
             raise self._judged(failures.from_status(
-                answer.head.status, answer.body, answer.head.headers, what, expires_at=self.access.credentials_expiry()
+                answer.head.status, answer.body, answer.head.headers, what,
+                sent=sent, expires_at=self.access.credentials_expiry(),
             ))  # fmt: skip
         return answer
 

@@ -33,6 +33,9 @@ __all__ = [
 MAX_RETRY_AFTER = 300.0
 """Seconds of Retry-After that are obeyed; more would look like a hang, and the operator can retry at once anyway."""
 
+LEAST_HIDDEN = 8
+"""Characters from which on a credential is looked for in what a server says; a shorter one stands in any word."""
+
 _FORBIDDEN = re.compile(
     r'User "(?P<who>[^"]*)" cannot (?P<verb>\S+) (?:resource "(?P<what>[^"]*)"|path "(?P<path>[^"]*)")'
     r'(?: in API group "[^"]*")?(?: in the namespace "(?P<namespace>[^"]*)"| at the cluster scope)?'
@@ -155,11 +158,21 @@ def from_status(
     headers: Mapping[str, str],
     what: str,
     *,
+    sent: Mapping[str, str] | None = None,
     expires_at: float | None = None,
 ) -> JumpdeckError:
-    """The error that an HTTP status other than success means. `expires_at`: when our token ends, if it says so."""
-    answer = _read(http_status, body, headers, what)
+    """The error that an HTTP status other than success means. `expires_at`: when our token ends, if it says so.
+
+    `sent`: the headers of the request; its credential is hidden where the answer repeats it.
+    """
+    answer = _read(http_status, _unrepeated(body, sent or {}), headers, what)
     return _from_answer(answer, expires_at)
+
+
+def _unrepeated(body: bytes, sent: Mapping[str, str]) -> bytes:
+    """The body of a refusal without our credential: some gateways send a request's headers back."""
+    value = sent.get("Authorization", "").partition(" ")[2].encode()
+    return body.replace(value, b"***") if len(value) >= LEAST_HIDDEN else body
 
 
 def from_watch_error(obj: bytes | Mapping[str, Any], what: str = "watch") -> JumpdeckError:

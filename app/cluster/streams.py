@@ -95,5 +95,6 @@ class Streams:
         finally:
             response.close()
         return failures.from_status(
-            response.status, raw, response.headers, what, expires_at=self._access.credentials_expiry()
+            response.status, raw, response.headers, what,
+            sent=response.request_info.headers, expires_at=self._access.credentials_expiry(),
         )

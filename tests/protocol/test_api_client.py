@@ -279,6 +279,29 @@ class Renewing:
         return True
 
 
+class Opaque(Renewing):
+    """A token that no pattern knows."""
+
+    async def headers(self) -> dict[str, str]:
+        return {"Authorization": "Bearer 7f3kq-opaque-token-9d2c"}
+
+
+@pytest.mark.parametrize("status", [401, 403, 500])
+async def test_a_refusal_that_repeats_the_request_shows_no_token(status: int) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=status, text=f"sent: {request.headers['Authorization']}!")
+
+    async with api_server(answer) as port, client(access_to(port, credentials=Opaque(0))) as api:
+        with pytest.raises(JumpdeckError) as asked:
+            await api.get("/")
+        with pytest.raises(JumpdeckError) as streamed:
+            async with api.stream("/"):
+                pass
+    for caught in (asked, streamed):
+        told = " ".join(caught.value.lines())
+        assert "opaque" not in told + repr(caught.value) and "sent: Bearer ***!" in told
+
+
 async def test_a_401_renews_once_and_tries_once_more() -> None:
     seen: list[str] = []
 
