@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from app.dialer import Dialer, ProtocolFactory
@@ -88,8 +89,8 @@ class BastionDialer:
         self._since = time.time()
         self._at = self._tried = 0
         self._sessions = Sessions(tokens, way.bastion)
-        self._silence: tuple[int, JumpdeckError] | None = None
-        """The last stream that led nowhere, and the bytes that had come until then on all of them."""
+        self._silence: tuple[int, Callable[[], JumpdeckError]] | None = None
+        """The bytes that had come on all streams when the last one led nowhere, and what makes its error."""
         self._closed = False
         self._gone: asyncio.Future[JumpdeckError] = asyncio.get_running_loop().create_future()
 
@@ -235,7 +236,7 @@ class BastionDialer:
             failure: JumpdeckError | None = error
         except _Fruitless as fruitless:
             more = stream.tries < self._limits.tries and stream.may_move and not self._closed
-            self._silence = self._traffic.received, fruitless.error(stream.tries)
+            self._silence = self._traffic.received, partial(fruitless.error, stream.tries)
             failure = None if more else fruitless.error(stream.tries)
         if failure is None:
             self._owner.spawn(self._renew(stream, target), name="another session")
@@ -304,7 +305,7 @@ class BastionDialer:
         except JumpdeckError as error:
             raise bastion_failures.on_the_way(error, self._way.bastion) from error.__cause__
         if self._silence is not None and self._silence[0] == self._traffic.received:
-            raise self._silence[1]
+            raise self._silence[1]()
 
     async def aclose(self) -> None:
         """End every stream and delete every session, as far as the limit goes; also when the caller is cancelled."""
