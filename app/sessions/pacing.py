@@ -22,9 +22,11 @@ LEAST_CAP = 1.0
 """Seconds of jitter that remain however long the try took: sessions that fail together do not come back together."""
 
 
-HOPELESS = {"JD-SSH-PROTOCOL": 2, "JD-SSH-CLOSED-EARLY": 5}
+CLOSED_EARLY = "JD-SSH-CLOSED-EARLY"
+HOPELESS = {"JD-SSH-PROTOCOL": 2, CLOSED_EARLY: 5}
 """Tries in a row after which the same failure is taken for lasting: a damaged protocol does not mend by itself, and a
-port that closes before SSH starts is more often the wrong port than a server that is too busy."""
+port that closes before SSH starts is more often the wrong port than a server that is too busy. Not so once it has been
+the right one: a load balancer or a port forwarding takes connections, and closes them, while its server is away."""
 
 
 class Pacing:
@@ -34,6 +36,7 @@ class Pacing:
         self._backoff = backoff or Backoff()
         self._clock = clock
         self._began = clock()
+        self._was_up = False
         self._up_at: float | None = None
         self._lost_at: float | None = None
         self._same: tuple[str, int] = ("", 0)
@@ -45,6 +48,7 @@ class Pacing:
     def up(self) -> None:
         """The try succeeded."""
         self._up_at = self._clock()
+        self._was_up = True
         self._same = ("", 0)
 
     def lost(self) -> None:
@@ -75,4 +79,6 @@ class Pacing:
         """Whether this failure, told at every try, has come so often in a row that another try is no use."""
         before, count = self._same
         self._same = (code, count + 1 if code == before else 1)
+        if code == CLOSED_EARLY and self._was_up:
+            return False
         return self._same[1] >= HOPELESS.get(code, sys.maxsize)

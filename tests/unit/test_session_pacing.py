@@ -105,6 +105,10 @@ def test_what_fails_alike_too_often_in_a_row_is_lasting() -> None:
     assert [pacing.hopeless("JD-SSH-PROTOCOL") for _ in range(2)] == [False, True]
     assert [pacing.hopeless("JD-SSH-CLOSED-EARLY") for _ in range(5)] == [False] * 4 + [True]
     assert not any(pacing.hopeless("JD-TCP-REFUSED") for _ in range(100))
+    was_up = Pacing()
+    was_up.up()
+    assert not any(was_up.hopeless("JD-SSH-CLOSED-EARLY") for _ in range(100)), "it has been the right port"
+    assert [was_up.hopeless("JD-SSH-PROTOCOL") for _ in range(2)] == [False, True]
     assert not pacing.hopeless("JD-SSH-PROTOCOL")
     pacing.up()
     assert not pacing.hopeless("JD-SSH-PROTOCOL")
