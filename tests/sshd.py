@@ -149,14 +149,19 @@ class Sshd:
         self._listens.set()
 
     def sessions(self) -> list[int]:
-        """Ids of the processes that serve connections now: one for each, or, where we are not root, two."""
+        """Ids of the processes that serve connections now: one for each, or, where we are not root, two.
+
+        What they run for somebody (a login shell that is just starting) is not among them: killed in the middle of it,
+        it could leave locks of the account behind.
+        """
         assert self._process is not None
         children: dict[int, list[int]] = {}
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 with suppress(OSError):  # it has just ended
-                    parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                    children.setdefault(parent, []).append(int(entry.name))
+                    name, _, rest = (entry / "stat").read_text().rpartition(")")
+                    if "(sshd" in name:
+                        children.setdefault(int(rest.split()[1]), []).append(int(entry.name))
         found, asked = [], [self._process.pid]
         while asked:
             below = children.get(asked.pop(), [])

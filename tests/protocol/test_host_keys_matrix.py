@@ -142,7 +142,7 @@ async def ssh_verdict(world: World, file: Path, *options: str) -> Verdict:
         require("ssh"), "-F", "none", "-p", str(world.server.port), "-i", str(world.folder / "user"), "-n",
         "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", f"UserKnownHostsFile={file}",
         "-o", "GlobalKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", *options,
-        f"{USER}@{HOST}", "exit 0",
+        "-s", f"{USER}@{HOST}", "sftp",
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
     async with asyncio.timeout(WAIT_LIMIT):
@@ -161,6 +161,7 @@ async def ssh_verdict(world: World, file: Path, *options: str) -> Verdict:
 @asynccontextmanager
 async def world_in(folder: Path, **options: str) -> AsyncIterator[World]:
     user = make_key(folder / "user")
+    options["Subsystem"] = "sftp internal-sftp"  # ends with its input; a shell would run what the account has set up
     async with sshd(folder / "sshd", host_key=folder / "host", **options) as server:
         server.authorize(user)
         yield World(folder, server)
