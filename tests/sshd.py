@@ -74,7 +74,9 @@ class Sshd:
         lines = {
             "ListenAddress": f"127.0.0.1:{port}", "HostKey": str(host_key), "PidFile": "none", "UsePAM": "no",
             "AuthorizedKeysFile": str(self._authorized), "StrictModes": "no", "PermitRootLogin": "yes",
-            "LogLevel": "VERBOSE", "PrintMotd": "no", **options,
+            "LogLevel": "VERBOSE", "PrintMotd": "no",
+            # Within sshd: what an account has set up for its shells is slow, and may leave locks when it is killed.
+            "Subsystem": "sftp internal-sftp", "ForceCommand": "internal-sftp", **options,
         }  # fmt: skip
         text = "".join(f"{name} {value}\n" for name, value in lines.items())
         (folder / "sshd_config").write_text(text)
